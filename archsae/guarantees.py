@@ -10,10 +10,8 @@ __all__ = ['stability_bound', 'diameter', 'diameter_bound', 'numerical_rank', 'r
 # %% ../nbs/14_guarantees.ipynb #a9881566
 from typing import NamedTuple
 import numpy as np, torch
+from torch.nn.functional import normalize
 from .core import check_matrix, check_positive, generator
-from .hull import exact, simplex_rows
-from .metrics import in_float64, unit_rows
-from .training import mse
 
 # %% ../nbs/14_guarantees.ipynb #48712d75
 def stability_bound(
@@ -69,8 +67,8 @@ def archetypal_ood(
     A: torch.Tensor,  # (n, d) points
 ) -> torch.Tensor:  # (k,) float64; 0: along a point, 1: at right angles to all or worse
     "One minus the largest cosine of every atom with a point (Prop. 6.4; `metrics.ood_score` is its mean)."
-    D, A = (in_float64(check_matrix(name, X)) for name, X in (('D', D), ('A', A)))
-    return 1 - (unit_rows(D) @ unit_rows(A).T).max(1).values
+    A = check_matrix('A', A).double(); D = check_matrix('D', D, A.shape[1]).double()
+    return 1 - (normalize(D, dim=1) @ normalize(A, dim=1).T).max(1).values
 
 def heaviest_bound(
     W: torch.Tensor,  # (k, n) row-stochastic
@@ -84,7 +82,7 @@ def ood_bound(
     A: torch.Tensor,  # (n, d) any points
 ) -> torch.Tensor:  # (k,) float64
     "Upper bound on `archetypal_ood(W @ A, A)`: the share of norm that a mixture loses. Needs no premise on the points."
-    W, A = (in_float64(check_matrix(name, X, w)) for name, X, w in (('W', W, len(A)), ('A', A, None)))
+    A = check_matrix('A', A).double(); W = check_matrix('W', W, len(A)).double()
     return 1 - (W @ A).norm(dim=1) / (W @ A.norm(dim=1)).clamp_min(1e-300)
 
 # %% ../nbs/14_guarantees.ipynb #73bf79ea
@@ -95,7 +93,7 @@ class Watch:
     def __call__(self, x, x_hat, pre_codes, codes, dictionary):
         if self.step % self.every == 0 and torch.is_grad_enabled(): self.look(x, codes, dictionary)
         self.step += 1
-        return mse(x, x_hat)
+        return (x - x_hat).square().mean()
 
     @torch.no_grad()
     def look(self, x, codes, D):
@@ -152,13 +150,13 @@ def shoot(
 def about_center(
     C: torch.Tensor,  # (p, d) points
     center=None,  # (d,); their mean where not given
-    tol: float = 1e-6,  # directions with less than this share of the extent of the largest count as flat
-) -> tuple:  # (p, q) points measured from the centre, in coordinates of their span, and (q, d) its basis
-    "The points of a hull as seen from `center`."
-    C = exact('C', C)
-    P = C - (C.mean(0) if center is None else exact('center', center, C.shape[1]))
-    V = row_space(torch.from_numpy(P), tol).numpy()
-    return P @ V.T, V
+) -> tuple:  # (p, q) points measured from the centre, in coordinates of their span; (q, d) its basis; (d,) the centre
+    "The points of a hull as seen from `center`, in float64."
+    C = check_matrix('C', C).detach().double().cpu()
+    center = C.mean(0) if center is None else torch.as_tensor(center).detach().double().cpu()
+    if center.shape != C.shape[1:]: raise ValueError(f"center: expected shape ({C.shape[1]},) to match the points; got {tuple(center.shape)}")
+    V = row_space(C - center)
+    return ((C - center) @ V.T).numpy(), V.numpy(), center.numpy()
 
 def gauge(
     D: torch.Tensor,  # (k, d) atoms
@@ -166,9 +164,9 @@ def gauge(
     center=None,  # (d,) a point of the hull; the mean of the points where not given
 ) -> np.ndarray:  # (k,)
     "How far out every atom is: 1 on the boundary of conv(C), below inside, above outside. Parts of an atom outside the span of the points are ignored."
-    P, V = about_center(C, center)
-    D = exact('D', check_matrix('D', D, V.shape[1]))
-    return np.array([shoot(V @ (x - (exact('C', C).mean(0) if center is None else exact('center', center, V.shape[1]))), P).gauge for x in D])
+    P, V, center = about_center(C, center)
+    D = check_matrix('D', D, V.shape[1]).detach().double().cpu().numpy()
+    return np.array([shoot(x, P).gauge for x in (D - center) @ V.T])
 
 # %% ../nbs/14_guarantees.ipynb #ff3b0c90
 class Inradius(NamedTuple):
@@ -201,7 +199,7 @@ def inradius(
     seed: int = 0,  # of their directions
 ) -> Inradius:
     "Bounds on the distance from `center` to the boundary of conv(C), within the span of the points."
-    P, V = about_center(C, center); q, g = P.shape[1], generator(seed)
+    P, V, _ = about_center(C, center); q, g = P.shape[1], generator(seed)
     rays = torch.randn(check_positive('starts', starts), q, generator=g, dtype=torch.float64).numpy()
     u, upper = min((nearest_facet(P, x) for x in rays), key=lambda found: found[1])
     if pi is None and center is None: pi = torch.full((len(P),), 1 / len(P))

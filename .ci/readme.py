@@ -1,0 +1,30 @@
+"""README.md from nbs/index.ipynb. With --check: print the difference and end with 1 if there is one, write nothing."""
+import difflib, re, sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+HIDDEN = re.compile(r'^\s*#\s*\|\s*(hide|default_exp)\b', re.M)
+
+def render(notebook) -> str:
+    "The notebook as markdown, without the cells marked `#| hide`; pictures are links into figures/."
+    import nbformat
+    from nbconvert import MarkdownExporter
+    nb = nbformat.read(notebook, 4)
+    nb.metadata['language_info'] = {'name': 'python'}  # the fence of its code blocks
+    nb.cells = [c for c in nb.cells if c.cell_type == 'markdown' or not HIDDEN.search(c.source)]
+    for c in nb.cells:
+        if c.cell_type == 'code': c.source = re.sub(r'^\s*#\s*\|.*\n', '', c.source, flags=re.M)  # other directives are not for readers
+    text, resources = MarkdownExporter().from_notebook_node(nb)
+    if resources['outputs']: raise ValueError(f"{notebook}: expected pictures as links to ../figures; got one in the output of a cell")
+    text = re.sub(r'''(\]\(|src=["'])\.\./(figures/)''', r'\1\2', text)  # as seen from the top folder
+    text = re.sub(r'(\]\()((?:\d+_\w+|index)\.ipynb)', r'\1nbs/\2', text)
+    return re.sub(r'\n{3,}', '\n\n', '\n'.join(l.rstrip() for l in text.splitlines())).strip() + '\n'
+
+def main(check: bool) -> int:
+    new, path = render(ROOT/'nbs/index.ipynb'), ROOT/'README.md'
+    old = path.read_text(encoding='utf-8') if path.exists() else ''
+    if check: print(''.join(difflib.unified_diff(old.splitlines(True), new.splitlines(True), 'README.md', 'nbs/index.ipynb, rendered')), end='')
+    elif old != new: path.write_text(new, encoding='utf-8'); print('README.md written')
+    return int(check and old != new)
+
+if __name__ == '__main__': sys.exit(main('--check' in sys.argv[1:]))

@@ -1,0 +1,42 @@
+# make figures   draw every figure (SCALE=smoke; SCALE=laptop for the committed ones)
+# make test      notebooks in sync, notebook tests, pytest
+# make readme    render README.md from nbs/index.ipynb
+# make export    write archsae/ from nbs/, and clean the notebooks
+# make clean     remove what can be made again
+# Each does its own set-up: git, make and Python 3.10 or newer are all that has to be there.
+PYTHON ?= python3
+VENV ?= .venv
+SCALE ?= smoke
+JOBS ?= 2
+# folders of the figures and of the executed notebooks; the defaults are those of archsae_figures
+FIGURES ?=
+OUT ?=
+# more options for archsae_figures, for example ARGS='--only stability --source imagenet'
+ARGS ?=
+
+BIN = $(VENV)/bin
+READY = $(VENV)/archsae-ready
+
+.PHONY: figures test readme export clean setup
+
+figures: $(READY)
+	@$(BIN)/archsae_figures --scale '$(SCALE)' --jobs '$(JOBS)' $(if $(FIGURES),--figures '$(FIGURES)') $(if $(OUT),--out '$(OUT)') $(ARGS)
+
+test: $(READY)
+	@$(BIN)/python .ci/test.py
+
+readme: $(READY)
+	@$(BIN)/python .ci/readme.py
+
+export: $(READY)
+	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/nbdev_export
+	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/nbdev_clean
+
+setup: $(READY)
+
+$(READY): settings.ini setup.py pyproject.toml .ci/setup.sh
+	@sh .ci/setup.sh '$(PYTHON)' '$(VENV)' '$@'
+
+clean:
+	rm -rf .venv build dist *.egg-info figures/smoke .pytest_cache .hypothesis nbs/.hypothesis
+	find archsae nbs tests .ci -name __pycache__ -type d -prune -exec rm -rf {} +
