@@ -5,7 +5,7 @@ from archsae.core import SCALES
 from archsae.figures import archsae_figures, chapters, declared_figures
 
 KEYS = {'name', 'chapter', 'scale', 'source', 'params', 'seeds', 'rows', 'volatile'}
-CHEAP = ('04_sparsity', '10_metrics')  # seconds each
+CHEAP = ('02_relaxation', '04_sparsity')  # the quick ones
 
 def check_figure(json_path):
     "The JSON beside a picture says what the picture shows and where it comes from."
