@@ -289,7 +289,9 @@ class JumpSAE(SAE):
         self.bandwidth = float(bandwidth)
         self.thresholds = nn.Parameter(torch.full((nb_concepts,), -3., device=device))  # log of the thresholds
 
-    def select(self, codes): return jump_relu(codes, self.thresholds.exp(), self.kernel, self.bandwidth)
+    def encode(self, x):
+        pre, _ = self.encoder(x)  # not its ReLU: that piles up zeros where the kernel of a small threshold sees them (chapter `sparsity`)
+        return pre, jump_relu(pre, self.thresholds.exp(), self.kernel, self.bandwidth)
 
 # %% ../nbs/06_sae.ipynb #716d3d05
 def _archetypal(sae, points, delta, use_multiplier, own: dict):

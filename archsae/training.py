@@ -39,7 +39,7 @@ def mse_l0(sae: JumpSAE, penalty: float = 1e-2):
     "A loss for `sae`: mean squared error plus `penalty` times the share of active codes (Rajamanoharan et al. 2024)."
     from archsae.sparsity import heaviside
     def loss(x, x_hat, pre_codes, codes, dictionary):
-        active = heaviside(pre_codes.relu(), sae.thresholds.exp(), sae.kernel, sae.bandwidth)
+        active = heaviside(pre_codes, sae.thresholds.exp(), sae.kernel, sae.bandwidth)
         return mse(x, x_hat) + penalty * active.mean()
     return loss
 
