@@ -10,7 +10,9 @@ def code(nb) -> list:
     return [c for c in nb['cells'] if c['cell_type'] == 'code' and 'injected-parameters' not in c['metadata'].get('tags', [])]
 
 def keep(output) -> bool:
-    return not (output['output_type'] == 'stream' and output['name'] == 'stderr') and 'it/s]' not in str(output.get('text', '') or output.get('data', {}).get('text/plain', ''))
+    "Not for readers: what goes to stderr, progress bars, and the paths that `save_figure` returns."
+    text = ''.join(output.get('text', '') or output.get('data', {}).get('text/plain', ''))
+    return not (output['output_type'] == 'stream' and output['name'] == 'stderr') and not text.startswith('PosixPath(') and '?it/s]' not in text
 
 def adopt(executed, chapter):
     "Copy the outputs of `executed` to the cells of `chapter`."

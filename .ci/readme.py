@@ -4,6 +4,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 HIDDEN = re.compile(r'^\s*#\s*\|\s*(hide|default_exp)\b', re.M)
+ECHOLESS = re.compile(r'^\s*#\s*\|\s*echo:\s*false', re.M)
+
+def shown(cell):
+    "Of a cell marked `#| echo: false`, only what it says."
+    from nbformat.v4 import new_markdown_cell
+    return new_markdown_cell('\n\n'.join(''.join(o['data']['text/markdown']) for o in cell.outputs if 'text/markdown' in o.get('data', {})))
 
 def render(notebook) -> str:
     "The notebook as markdown, without the cells marked `#| hide`; pictures are links into figures/."
@@ -12,6 +18,7 @@ def render(notebook) -> str:
     nb = nbformat.read(notebook, 4)
     nb.metadata['language_info'] = {'name': 'python'}  # the fence of its code blocks
     nb.cells = [c for c in nb.cells if c.cell_type == 'markdown' or not HIDDEN.search(c.source)]
+    nb.cells = [shown(c) if ECHOLESS.search(c.source) else c for c in nb.cells]
     for c in nb.cells:
         if c.cell_type == 'code': c.source = re.sub(r'^\s*#\s*\|.*\n', '', c.source, flags=re.M)  # other directives are not for readers
     text, resources = MarkdownExporter().from_notebook_node(nb)
