@@ -163,7 +163,7 @@ def gauge(
     C: torch.Tensor,  # (p, d) points
     center=None,  # (d,) a point of the hull; the mean of the points where not given
 ) -> np.ndarray:  # (k,)
-    "How far out every atom is: 1 on the boundary of conv(C), below inside, above outside. Parts of an atom outside the span of the points are ignored."
+    "How far out every atom is: 1 on the boundary of conv(C), less inside, more outside. Its part outside the span of the points is ignored."
     P, V, center = about_center(C, center)
     D = check_matrix('D', D, V.shape[1]).detach().double().cpu().numpy()
     return np.array([shoot(x, P).gauge for x in (D - center) @ V.T])
