@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['NORMALIZATIONS', 'DictionaryLayer', 'as_tokens', 'channels', 'MLPEncoder', 'IdentityEncoder', 'EncoderFactory',
            'TieableEncoder', 'SAEOutput', 'SAE', 'TopKSAE', 'BatchTopKSAE', 'JumpSAE', 'RATopKSAE', 'RABatchTopKSAE',
-           'RAJumpSAE', 'reconstruction_scale', 'output_parameters']
+           'RAJumpSAE', 'linear_parts', 'PreCodes', 'SparseOutput', 'reconstruction_scale', 'output_parameters']
 
 # %% ../nbs/06_sae.ipynb #29b9c153
 import math
@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from fastcore.basics import patch
+from .codes import REACH, SparseCodes, decode, encode, keep_batch_topk, keep_from, keep_topk, reach, sparse_codes
 from .core import check_choice, check_matrix, check_positive
 from .relaxation import RelaxedArchetypalDictionary, stamp, watch_optimizers
 from .sparsity import KERNELS, batch_topk, jump_relu, threshold_codes, topk
@@ -241,10 +242,14 @@ class BatchTopKSAE(SAE):
     def select(self, codes):
         if not self.training: return threshold_codes(codes, self.threshold())
         kept, smallest = batch_topk(codes, self.budget(len(codes)))
-        with torch.no_grad():
-            new, old, m = smallest.float(), self.running_threshold, self.threshold_momentum
-            old.copy_(torch.where(old.isnan(), new, m * old + (1 - m) * new))
+        self._remember(smallest)
         return kept
+
+    @torch.no_grad()
+    def _remember(self, smallest):
+        "Let the running threshold follow the smallest value that a batch kept."
+        new, old, m = smallest.float(), self.running_threshold, self.threshold_momentum
+        old.copy_(torch.where(old.isnan(), new, m * old + (1 - m) * new))
 
 # %% ../nbs/06_sae.ipynb #02f5eddf
 @patch
@@ -301,7 +306,7 @@ def _archetypal(sae, points, delta, use_multiplier, own: dict):
 def _own(kwargs: dict) -> dict:
     "Take the arguments of the archetypal dictionary out of `kwargs`."
     if 'dictionary_params' in kwargs: raise ValueError("dictionary_params: expected none, the archetypal dictionary takes its arguments directly (delta, init, rule, ...)")
-    return {name: kwargs.pop(name) for name in ('init', 'delta_unit', 'rule') if name in kwargs}
+    return {name: kwargs.pop(name) for name in ('init', 'delta_unit', 'rule', 'support', 'refresh') if name in kwargs}
 
 class RATopKSAE(TopKSAE):
     "TopK SAE with an archetypal dictionary (RA-SAE; `delta=0`: A-SAE)."
@@ -320,6 +325,84 @@ class RAJumpSAE(JumpSAE):
     def __init__(self, input_shape: int, nb_concepts: int, points: torch.Tensor, bandwidth: float = 1e-3, delta: float = 1.0, use_multiplier: bool = True, **kwargs):
         own = _own(kwargs); super().__init__(input_shape, nb_concepts, bandwidth=bandwidth, **kwargs)
         _archetypal(self, points, delta, use_multiplier, own)
+
+# %% ../nbs/06_sae.ipynb #44211c07
+def linear_parts(
+    encoder: nn.Module,
+) -> tuple:  # weight (k, d), bias (k,) or None; None for an encoder that is something else
+    "The linear map of an encoder that is one, with a ReLU after it."
+    if encoder._forward_hooks or encoder._forward_pre_hooks: return None  # whoever listens wants to hear
+    if isinstance(encoder, TieableEncoder): return encoder.weight if encoder._tied_to is None else encoder._tied_to.get_dictionary(), encoder.bias
+    plain = isinstance(encoder, MLPEncoder) and not encoder.mlp_blocks and isinstance(encoder.final_block[1], nn.Identity) and isinstance(encoder.final_activation, nn.ReLU)
+    return (encoder.final_block[0].weight, encoder.final_block[0].bias) if plain else None
+
+class PreCodes:
+    "The pre-codes of a batch: known where they were kept, computed elsewhere for who asks."
+    def __init__(self, x, weight=None, bias=None, kept: SparseCodes = None, whole: torch.Tensor = None):
+        self.x, self.weight, self.bias, self.kept, self.whole = x, weight, bias, kept, whole
+
+    def columns(self, atoms: torch.Tensor) -> torch.Tensor:  # (n, q)
+        "The pre-codes of the atoms with these numbers."
+        if self.whole is not None: return self.whole[:, atoms]
+        return F.linear(self.x, self.weight[atoms], None if self.bias is None else self.bias[atoms])
+
+    def dense(self) -> torch.Tensor:  # (n, k)
+        return F.linear(self.x, self.weight, self.bias) if self.whole is None else self.whole
+
+class SparseOutput(NamedTuple):
+    "What `sparse` answers."
+    pre_codes: PreCodes
+    codes: SparseCodes  # (n, k) Z
+    x_hat: torch.Tensor  # (n, d)
+
+# %% ../nbs/06_sae.ipynb #3f9d3f41
+def _above_zero(x): return x.new_tensor(torch.finfo(x.dtype).tiny)
+
+@patch
+def keep(self: SAE, x, W, b) -> SparseCodes: return keep_from(x, W, b, _above_zero(x))
+
+@patch
+def activate(self: SAE, kept: SparseCodes) -> torch.Tensor: return kept.values.relu()
+
+@patch
+def keep(self: TopKSAE, x, W, b) -> SparseCodes: return keep_topk(x, W, b, self.top_k)
+
+@patch
+def keep(self: BatchTopKSAE, x, W, b) -> SparseCodes:
+    if not self.training: return keep_from(x, W, b, self.threshold().to(x.dtype).clamp_min(_above_zero(x)))
+    kept, smallest = keep_batch_topk(x, W, b, self.budget(len(x)))
+    self._remember(smallest)
+    return kept
+
+@patch
+def keep(self: JumpSAE, x, W, b) -> SparseCodes: return keep_from(x, W, b, self.thresholds.detach().exp() - reach(self.kernel, self.bandwidth))
+
+@patch
+def activate(self: JumpSAE, kept: SparseCodes) -> torch.Tensor:
+    return jump_relu(kept.values, self.thresholds.exp()[kept.index], self.kernel, self.bandwidth)
+
+# %% ../nbs/06_sae.ipynb #672519dc
+@patch
+def linear_route(self: SAE) -> tuple:  # weight, bias; or None
+    "The encoder's linear map, if this SAE can be evaluated at the kept places only."
+    first = {name: next(i for i, c in enumerate(type(self).__mro__) if name in vars(c)) for name in ('keep', 'select', 'encode', 'decode', 'forward')}
+    if first['keep'] > min(first.values()) or isinstance(self, JumpSAE) and self.kernel not in REACH: return None
+    return linear_parts(self.encoder)
+
+@patch
+def sparse(self: SAE, x: torch.Tensor) -> SparseOutput:
+    "What `forward` answers, with sparse codes; gradients reach the same parameters."
+    parts, D = self.linear_route(), self.get_dictionary()
+    if parts is None:
+        whole, Z = self.encode(x); codes = sparse_codes(Z)
+        return SparseOutput(PreCodes(as_tokens(x), whole=whole), codes, decode(codes, D))
+    x, (W, b) = as_tokens(x), parts
+    if torch.is_autocast_enabled(x.device.type):
+        x, W, b, D = (t if t is None else t.to(torch.get_autocast_dtype(x.device.type)) for t in (x, W, b, D))
+    kept = self.keep(x.detach(), W.detach(), None if b is None else b.detach())
+    kept = encode(x, W, b, kept)
+    codes = kept.replace(self.activate(kept))
+    return SparseOutput(PreCodes(x, W, b, kept), codes, decode(codes, D))
 
 # %% ../nbs/06_sae.ipynb #8ffdf24b
 @patch
