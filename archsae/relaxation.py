@@ -201,7 +201,7 @@ class RelaxedArchetypalDictionary(nn.Module):
         else: self.register_buffer('multiplier', torch.zeros(()).to(C))
         self.delta = check_delta(delta) * (spread(C) if delta_unit == 'data' else 1.)
 
-    def _forget(self): self._cache = self._feasible = self._leaf = self._better = None
+    def _forget(self): self._cache = self._feasible = self._leaf = self._better = self._memory = None
 
     nb_candidates = property(lambda self: len(self.C), doc="p, the number of points.")
     rho = property(lambda self: self.delta / max(spread(self.C), 1e-30), doc="`delta` in units of the spread of the points.")
@@ -259,12 +259,12 @@ def retract_(self: RelaxedArchetypalDictionary):
 # %% ../nbs/02_relaxation.ipynb #2fb97838
 @patch
 @torch.no_grad()
-def _gradients(self: RelaxedArchetypalDictionary, G: torch.Tensor, W, C, multiplier, value, need=(True,) * 3) -> tuple:
-    "Gradients of W, Lambda and the multiplier from the gradient `G` of the atoms; None for those not needed."
+def _gradients(self: RelaxedArchetypalDictionary, G: torch.Tensor, W, C, multiplier, value, need=(True,) * 3, out: torch.Tensor = None) -> tuple:
+    "Gradients of W, Lambda and the multiplier from the gradient `G` of the atoms; None for those not needed. `out` is memory for the first."
     G_scaled = multiplier.exp() * G
     dW = None
     if need[0]:
-        dW = G_scaled @ C.T if self.support is None else dots_at(G_scaled, C, self.support)
+        dW = torch.mm(G_scaled, C.T, out=out) if self.support is None else dots_at(G_scaled, C, self.support)
         if self.rule == 'tangent': dW -= (dW * W).sum(1, keepdim=True)
         if self._due(): self._better = steepest(G_scaled, W, C, self.support)
     return dW, G_scaled if need[1] else None, (G * value).sum() if need[2] else None
@@ -322,7 +322,10 @@ def accumulate(self: RelaxedArchetypalDictionary):
         yield self
         G = self._leaf.grad
         if G is not None:
-            for p, g in zip(trained, self._gradients(G, self.W.detach(), self.C, self.multiplier.detach(), value, [p is not None for p in trained])):
+            memory = self._memory if self.W.grad is None else None  # of the last step's gradient: fresh memory for a (k, p) matrix is slow
+            gradients = self._gradients(G, self.W.detach(), self.C, self.multiplier.detach(), value, [p is not None for p in trained], memory)
+            if self.support is None: self._memory = gradients[0]
+            for p, g in zip(trained, gradients):
                 if p is not None: p.grad = g if p.grad is None else p.grad + g
     finally: self._leaf = None
 
@@ -392,7 +395,7 @@ def _apply(self: RelaxedArchetypalDictionary, *args, **kwargs):
 
 @patch
 def __getstate__(self: RelaxedArchetypalDictionary):
-    return self.__dict__ | dict.fromkeys(('_cache', '_feasible', '_leaf', '_better'))
+    return self.__dict__ | dict.fromkeys(('_cache', '_feasible', '_leaf', '_better', '_memory'))
 
 # %% ../nbs/02_relaxation.ipynb #4978e3da
 @patch

@@ -8,7 +8,7 @@ __all__ = ['NORMALIZATIONS', 'DictionaryLayer', 'as_tokens', 'channels', 'MLPEnc
            'RAJumpSAE', 'linear_parts', 'PreCodes', 'SparseOutput', 'reconstruction_scale', 'output_parameters']
 
 # %% ../nbs/06_sae.ipynb #29b9c153
-import math
+import contextlib, math
 from typing import NamedTuple
 import torch
 from torch import nn
@@ -37,7 +37,7 @@ class DictionaryLayer(nn.Module):
         super().__init__(); watch_optimizers()
         self.in_dimensions, self.nb_concepts = check_positive('in_dimensions', in_dimensions), check_positive('nb_concepts', nb_concepts)
         if not callable(normalization): normalization = NORMALIZATIONS[check_choice('normalization', normalization, NORMALIZATIONS)]
-        self.normalization, self._feasible = normalization, None
+        self.normalization, self._feasible, self._leaf = normalization, None, None
         first = nn.init.xavier_uniform_(torch.empty(nb_concepts, in_dimensions)) if initializer is None else check_matrix('initializer', initializer, in_dimensions)
         if len(first) != nb_concepts: raise ValueError(f"initializer: expected {nb_concepts} rows, one an atom; got {len(first)}")
         self._weights = nn.Parameter(first.detach().to(device, torch.get_default_dtype()).clone())
@@ -52,14 +52,25 @@ def retract_(self: DictionaryLayer):
     "Bring the norms of the atoms back, in place; nothing to do if they were not written to since."
     compiling = torch.compiler.is_compiling()
     if compiling or self._feasible != stamp(self._weights):
-        self._weights.copy_(self.normalization(self._weights))
+        if self.normalization is NORMALIZATIONS['l2']: self._weights.div_(self._weights.norm(dim=1, keepdim=True).clamp_min(1e-8))  # that, in place
+        elif self.normalization is not NORMALIZATIONS['identity']: self._weights.copy_(self.normalization(self._weights))
         if not compiling: self._feasible = stamp(self._weights)
     return self
 
 @patch
 def get_dictionary(self: DictionaryLayer) -> torch.Tensor:  # (k, d)
+    if self._leaf is not None and torch.is_grad_enabled(): return self._leaf
     self.retract_()
     return self._weights * self.multiplier.exp()
+
+@patch
+@contextlib.contextmanager
+def accumulate(self: DictionaryLayer):
+    "Within this context (one training step) the atoms are the weights themselves where the scale is a fixed 1: one copy and one product less."
+    if self.multiplier.requires_grad or self._leaf is not None or self.multiplier != 0: yield self; return
+    self.retract_(); self._leaf = self._weights
+    try: yield self
+    finally: self._leaf = None
 
 @patch
 def forward(self: DictionaryLayer, z: torch.Tensor) -> torch.Tensor:  # (n, k) codes -> (n, d)

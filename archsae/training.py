@@ -7,15 +7,17 @@ __all__ = ['mse_l1', 'mse_hoyer', 'mse_kappa_4', 'SPARSE_PENALTIES', 'SPARSE_FRO
            'mse_elastic', 'mse_l0', 'sparse_hoyer', 'sparse_kappa_4', 'top_k_auxiliary_loss', 'reanimation_regularizer',
            'as_criterion', 'fired_atoms', 'FiringTracker', 'auxk', 'auxk_sparse', 'CosineScheduler', 'Guard',
            'extract_input', 'retract_all', 'EpochLog', 'step_details', 'goes_sparse', 'clip_gradients_', 'progress_bar',
-           'train_sae', 'Batches', 'parameter_groups', 'shrinkage', 'default_criterion', 'with_auxk', 'fit', 'evaluate']
+           'train_sae', 'Batches', 'parameter_groups', 'shrinkage', 'default_criterion', 'with_auxk', 'check_training',
+           'made_ready', 'fit', 'evaluate', 'sparse_many', 'stacks', 'answers', 'fit_many', 'train_many']
 
 # %% ../nbs/11_training.ipynb #317a39af
-import copy, inspect, math, time
+import contextlib, copy, inspect, math, time
 from collections import defaultdict
 from functools import partial
 import torch
 from torch import nn
-from .codes import SparseCodes, decode
+from torch.nn import functional as F
+from .codes import SparseCodes, decode, encode, pre_blocks, top_m
 from .core import check_choice, check_matrix, check_positive, generator, pick_device
 from .metrics import ExplainedVariance, hoyer, kappa_4, l0_eps, l1, l2
 from .relaxation import accumulating
@@ -30,7 +32,7 @@ def takes_sparse(criterion):
 @takes_sparse
 def mse(x, x_hat, pre_codes=None, codes=None, dictionary=None) -> torch.Tensor:
     "Mean squared error over all entries."
-    return (x - x_hat).square().mean()
+    return F.mse_loss(x_hat, x)  # one pass forward and one back
 
 def mse_penalty(x, x_hat, pre_codes, codes, dictionary, penalty: float = 1.0, penalty_fn=l1) -> torch.Tensor:
     "Mean squared error plus `penalty` times the mean of `penalty_fn` of the codes."
@@ -376,6 +378,24 @@ def with_auxk(criterion, tracker: FiringTracker, weight: float, k_aux: int):
     return loss
 
 # %% ../nbs/11_training.ipynb #a08f9c7f
+def check_training(A, d, device, epochs, batch_size, *rates) -> tuple:  # A on the device, the device
+    "What a training is given, checked."
+    A = check_matrix('A', A, d); device = pick_device(device)
+    for name, v in dict(epochs=epochs, batch_size=batch_size).items(): check_positive(name, v)
+    for name, v in zip(('lr', 'lr_dictionary', 'lr_multiplier', 'lr_threshold'), rates):
+        if v is not None and not 0 < v < math.inf: raise ValueError(f"{name}: expected a number > 0; got {v!r}")
+    return A.to(device, torch.get_default_dtype()), device
+
+def made_ready(sae, A, device, criterion, match_scale, dead_after, auxk_weight) -> tuple:  # criterion, tracker
+    "Move an SAE to its device, match its scale to the data, and make its loss."
+    sae.to(device); sae.device = device
+    if match_scale == 'auto': match_scale = 'multiplier' if isinstance(getattr(sae.dictionary, 'multiplier', None), nn.Parameter) else 'encoder'
+    if match_scale: sae.match_scale_(A[:4096], match_scale)
+    tracker = FiringTracker(sae.nb_concepts, device, dead_after or len(A))
+    criterion = as_criterion(criterion or default_criterion(sae))
+    return with_auxk(criterion, tracker, auxk_weight, max(A.shape[1] // 2, 1)) if auxk_weight else criterion, tracker
+
+# %% ../nbs/11_training.ipynb #cacadc5f
 def fit(
     sae,  # any SAE of this package; trained in place and left in evaluation mode
     A: torch.Tensor,  # (n, d) activations
@@ -393,23 +413,16 @@ def fit(
     device='auto',
     bf16: bool = None,  # on a GPU where not given
     progress: bool = True,
+    sparse='auto',  # as in `train_sae`
 ) -> dict:  # the log of `train_sae`
     "Train `sae` on the rows of `A`; the same seed and machine give the same result."
-    A = check_matrix('A', A, channels(sae.input_shape)); device = pick_device(device)
-    for name, v in dict(epochs=epochs, batch_size=batch_size).items(): check_positive(name, v)
-    for name, v in dict(lr=lr, lr_dictionary=lr_dictionary, lr_multiplier=lr_multiplier, lr_threshold=lr_threshold).items():
-        if v is not None and not 0 < v < math.inf: raise ValueError(f"{name}: expected a number > 0; got {v!r}")
-    sae.to(device); sae.device = device; A = A.to(device, torch.get_default_dtype())
-    if match_scale == 'auto': match_scale = 'multiplier' if isinstance(getattr(sae.dictionary, 'multiplier', None), nn.Parameter) else 'encoder'
-    if match_scale: sae.match_scale_(A[:4096], match_scale)
-    tracker = FiringTracker(sae.nb_concepts, device, dead_after or len(A))
-    criterion = criterion or default_criterion(sae)
-    if auxk_weight: criterion = with_auxk(criterion, tracker, auxk_weight, max(A.shape[1] // 2, 1))
+    A, device = check_training(A, channels(sae.input_shape), device, epochs, batch_size, lr, lr_dictionary, lr_multiplier, lr_threshold)
+    criterion, tracker = made_ready(sae, A, device, criterion, match_scale, dead_after, auxk_weight)
     batches = Batches(A, batch_size, seed); steps = epochs * len(batches); warm = int(warmup * steps)
     optimizer = torch.optim.Adam(parameter_groups(sae, lr, lr_dictionary, lr_multiplier, lr_threshold), lr, fused=device.type in ('cpu', 'cuda'))
     scheduler = CosineScheduler(optimizer, lr, 0., steps, warm, lr / max(warm, 1))
     logs = train_sae(sae, batches, criterion, optimizer, scheduler, epochs, clip_grad, 1, device, tracker=tracker,
-                     bf16=device.type == 'cuda' if bf16 is None else bf16, progress=progress)
+                     bf16=device.type == 'cuda' if bf16 is None else bf16, progress=progress, sparse=sparse)
     sae.eval()
     return logs
 
@@ -430,3 +443,99 @@ def evaluate(
     sae.train(training)
     fired = fired.cpu()
     return dict(r2=ev.value, mse=ev.mse, l0=active / len(A), dead=1 - fired.float().mean().item(), alive=fired)
+
+# %% ../nbs/11_training.ipynb #fa6d5a04
+def sparse_many(
+    saes: list,  # S TopK SAEs of one size, each with a linear route
+    x: torch.Tensor,  # (n, d)
+) -> list:  # S outputs
+    "`[sae.sparse(x) for sae in saes]`, with one product for all encoders and one call for all dictionaries."
+    parts, k, m, S, n = [sae.linear_route() for sae in saes], saes[0].nb_concepts, saes[0].top_k, len(saes), len(x)
+    W, b = torch.cat([w for w, _ in parts]), None if parts[0][1] is None else torch.cat([b for _, b in parts])
+    D = torch.cat([sae.get_dictionary() for sae in saes])
+    if torch.is_autocast_enabled(x.device.type): x, W, b, D = (t if t is None else t.to(torch.get_autocast_dtype(x.device.type)) for t in (x, W, b, D))
+    found = [top_m(H.view(-1, k), m) for _, H in pre_blocks(x.detach(), W.detach(), None if b is None else b.detach())]
+    values, index = (torch.cat(t).view(n, S, m) for t in zip(*found))
+    shift = torch.arange(0, S * k, k, device=x.device)[:, None]
+    stacked = SparseCodes(values.flatten(1), (index + shift).flatten(1), S * k)
+    kept = encode(x, W, b, stacked)
+    t = stacked.transposed()
+    codes = SparseCodes(kept.values.relu().view(n * S, m), stacked.index.view(n * S, m), S * k)
+    codes._transposed = t._replace(rows=t.order // m)  # the same places, with a row for each run of a token
+    x_hat = decode(codes, D).view(n, S, -1).unbind(1)
+    h, z = kept.values.view(n, S, m).unbind(1), codes.values.view(n, S, m).unbind(1)
+    return [SparseOutput(PreCodes(x, w, bias, SparseCodes(h[i], index[:, i], k)), SparseCodes(z[i], index[:, i], k), x_hat[i]) for i, (w, bias) in enumerate(parts)]
+
+# %% ../nbs/11_training.ipynb #ba06727d
+def stacks(saes: list, criteria: list) -> list:  # lists of run numbers
+    "Which runs share a stack: TopK SAEs of one size for which sparse codes pay; every other run is alone."
+    groups = defaultdict(list)
+    for i, (sae, criterion) in enumerate(zip(saes, criteria)):
+        own = type(sae).encode is SAE.encode and type(sae).sparse is SAE.sparse and isinstance(sae, TopKSAE) and goes_sparse(sae, criterion)
+        groups[(sae.nb_concepts, sae.top_k, sae.linear_route()[1] is None) if own else i].append(i)
+    return list(groups.values())
+
+def answers(saes: list, criteria: list, groups: list, x) -> list:
+    "The outputs of all runs for one batch."
+    outs = [None] * len(saes)
+    for group in groups:
+        alone = len(group) == 1
+        for i, out in zip(group, [(saes[group[0]].sparse if goes_sparse(saes[group[0]], criteria[group[0]]) else saes[group[0]])(x)] if alone else sparse_many([saes[i] for i in group], x)): outs[i] = out
+    return outs
+
+# %% ../nbs/11_training.ipynb #31abd850
+def fit_many(
+    saes: list,  # SAEs of this package, trained in place and left in evaluation mode
+    A: torch.Tensor,  # (n, d) activations
+    epochs: int = 20,
+    batch_size: int = 1024,
+    lr=1e-3,  # one rate, or one a run
+    *, lr_dictionary=None,  # one rate, or one a run; `lr` where not given
+    criterion=None,  # for all; `default_criterion` where not given
+    warmup: float = .05, clip_grad: float = 1., auxk_weight: float = 1/32, dead_after: int = None, match_scale='auto', seed: int = 0, device='auto', bf16: bool = None,  # as in `fit`
+    progress: bool = True,
+) -> list:  # a log a run, with the keys of `train_sae`
+    "`[fit(sae, A, ...) for sae in saes]` with each batch, the encoders' product and the sparse products shared."
+    S = len(saes)
+    if not S: raise ValueError("saes: expected at least one; got none")
+    if len({id(sae) for sae in saes}) < S: raise ValueError("saes: expected different ones; got one twice")
+    each = lambda name, v: list(v) if isinstance(v, (list, tuple)) else [v] * S
+    rates, rates_D = each('lr', lr), each('lr_dictionary', lr_dictionary)
+    for name, v in dict(lr=rates, lr_dictionary=rates_D).items():
+        if len(v) != S: raise ValueError(f"{name}: expected one number or {S} of them, one a run; got {len(v)}")
+    for sae, *r in zip(saes, rates, rates_D): A, device = check_training(A, channels(sae.input_shape), device, epochs, batch_size, *r)
+    criteria, trackers = zip(*(made_ready(sae, A, device, criterion, match_scale, dead_after, auxk_weight) for sae in saes))
+    groups = [g | dict(lr_scale=g['lr'] / rates[0]) for sae, *r in zip(saes, rates, rates_D) for g in parameter_groups(sae, *r)]
+    batches = Batches(A, batch_size, seed); steps = epochs * len(batches); warm = int(warmup * steps)
+    optimizer = torch.optim.Adam(groups, rates[0], fused=device.type in ('cpu', 'cuda'))
+    scheduler = CosineScheduler(optimizer, rates[0], 0., steps, warm, rates[0] / max(warm, 1))
+    logs = train_many(saes, batches, criteria, trackers, optimizer, scheduler, epochs, clip_grad or math.inf, device, device.type == 'cuda' if bf16 is None else bf16, progress)
+    for sae in saes: sae.eval()
+    return logs
+
+# %% ../nbs/11_training.ipynb #57c5ee60
+def train_many(saes, batches, criteria, trackers, optimizer, scheduler, epochs, clip_grad, device, bf16, progress) -> list:
+    "The loop of `fit_many`."
+    logs, guards = [defaultdict(list) for _ in saes], [Guard(sae, every=1 if device.type == 'cpu' else 50) for sae in saes]
+    bar, groups = progress_bar(epochs * len(batches), progress), stacks(saes, criteria)
+    for epoch in range(epochs):
+        for sae in saes: sae.train()
+        epoch_logs = [EpochLog() for _ in saes]
+        for x in batches:
+            optimizer.zero_grad()
+            with contextlib.ExitStack() as stack:
+                for sae in saes: stack.enter_context(accumulating(sae))
+                with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+                    outs = answers(saes, criteria, groups, x)
+                    losses = [c(x, o.x_hat, o.pre_codes, o.codes, sae.get_dictionary()) for sae, c, o in zip(saes, criteria, outs)]
+                torch.stack(losses).sum().backward()
+            for sae, out, loss, tracker, guard, log, own in zip(saes, outs, losses, trackers, guards, epoch_logs, logs):
+                guard.check(loss, clip_gradients_(sae.parameters(), clip_grad), x)
+                log.update(x, out.x_hat, out.codes, loss, tracker.update(out.codes)); own['lr'].append(float(optimizer.param_groups[0]['lr']))
+            optimizer.step()
+            for sae in saes: retract_all(sae)
+            scheduler.step(); bar.update()
+        for guard, log, own in zip(guards, epoch_logs, logs): guard.look(); log.write(own)
+        bar.set_postfix(runs=len(saes), R2='/'.join(f"{own['r2'][-1]:.3f}" for own in logs[:8]))
+    bar.close()
+    return logs
