@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ARMS', 'Matching', 'check_alive', 'match_atoms', 'stability', 'greedy_agreement', 'shares', 'stability_null',
            'null_values', 'pairwise', 'companions', 'one_pair', 'summary', 'FreeWeights', 'make_arm', 'Run', 'run_arm',
-           'tune_rate', 'agreement']
+           'run_together', 'tune_rates', 'tune_rate', 'agreement']
 
 # %% ../nbs/12_stability.ipynb #905457bd
 from itertools import combinations
@@ -176,7 +176,7 @@ from .core import check_choice, seeded
 from .distillation import distil
 from .relaxation import RelaxedArchetypalDictionary, spread
 from .sae import DictionaryLayer, NORMALIZATIONS, TopKSAE
-from .training import evaluate, fit
+from .training import evaluate, fit, fit_many
 
 # %% ../nbs/12_stability.ipynb #b0d05eac
 class FreeWeights(nn.Module):
@@ -240,16 +240,44 @@ def run_arm(
     scores = evaluate(sae, A)
     return Run(seed, {key: v for key, v in scores.items() if key != 'alive'}, D0, sae.get_dictionary().detach().clone().cpu(), scores['alive'], sae)
 
+# %% ../nbs/12_stability.ipynb #c239f05b
+def run_together(
+    specs: list,  # a dict a run: `arm`, `lr`, `lr_dictionary`, and what `make_arm` takes beside
+    A: torch.Tensor, C: torch.Tensor, k: int, top_k: int, seed: int,
+    fit_args: dict = {},  # for `fit_many`, without rates
+) -> list:  # a Run for each
+    "`[run_arm(...) for spec in specs]`, trained together."
+    rates = ('lr', 'lr_dictionary')
+    runs = {i: run_arm('k-means', A, C, k, top_k, seed) for i, spec in enumerate(specs) if spec['arm'] == 'k-means'}
+    saes = {i: make_arm(A=A, C=C, k=k, top_k=top_k, seed=seed, **{key: v for key, v in spec.items() if key not in rates}) for i, spec in enumerate(specs) if i not in runs}
+    D0 = {i: sae.get_dictionary().detach().clone().cpu() for i, sae in saes.items()}
+    if saes: fit_many(list(saes.values()), A, lr=[specs[i].get('lr', 1e-3) for i in saes], lr_dictionary=[specs[i].get('lr_dictionary') for i in saes], seed=seed, progress=False, **fit_args)
+    for i, sae in saes.items():
+        scores = evaluate(sae, A)
+        runs[i] = Run(seed, {key: v for key, v in scores.items() if key != 'alive'}, D0[i], sae.get_dictionary().detach().clone().cpu(), scores['alive'], sae)
+    return [runs[i] for i in range(len(specs))]
+
 # %% ../nbs/12_stability.ipynb #d0798bf8
+def tune_rates(
+    arms: dict,  # name -> spec without `lr`, as for `run_together`
+    A: torch.Tensor, C: torch.Tensor, k: int, top_k: int, seed: int,
+    fit_args: dict,  # for `fit_many`, without rates
+    rates,  # to choose from
+) -> dict:  # name -> rate
+    "The rate with the best R² for each arm; all are trained together."
+    tried = [(name, lr) for name, spec in arms.items() for lr in rates if spec['arm'] != 'k-means' and len(rates) > 1]
+    runs = run_together([arms[name] | dict(lr=lr) for name, lr in tried], A, C, k, top_k, seed, fit_args) if tried else []
+    best = {name: max((run.scores['r2'], lr) for (n, lr), run in zip(tried, runs) if n == name)[1] for name, _ in tried}
+    return {name: best.get(name, rates[0]) for name in arms}
+
 def tune_rate(
     arm: str, A: torch.Tensor, C: torch.Tensor, k: int, top_k: int, seed: int,
-    fit_args: dict,  # for `fit`, without `lr`
+    fit_args: dict,  # for `fit_many`, without rates
     rates,  # to choose from
     **kwargs,  # for `make_arm`
 ) -> float:
     "The rate with the best R² for one arm."
-    if len(rates) == 1 or arm == 'k-means': return rates[0]
-    return max(rates, key=lambda lr: run_arm(arm, A, C, k, top_k, seed, fit_args | dict(lr=lr), **kwargs).scores['r2'])
+    return tune_rates({arm: dict(arm=arm) | kwargs}, A, C, k, top_k, seed, fit_args, rates)[arm]
 
 # %% ../nbs/12_stability.ipynb #02782702
 def agreement(

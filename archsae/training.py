@@ -17,7 +17,7 @@ from functools import partial
 import torch
 from torch import nn
 from torch.nn import functional as F
-from .codes import SparseCodes, decode, encode, pre_blocks, top_m
+from .codes import SparseCodes, decode, dense_is_faster, encode, pre_blocks, top_m, triton_available
 from .core import check_choice, check_matrix, check_positive, generator, pick_device
 from .metrics import ExplainedVariance, hoyer, kappa_4, l0_eps, l1, l2
 from .relaxation import accumulating
@@ -255,7 +255,10 @@ def goes_sparse(model, criterion, active: float = None) -> bool:
     "Whether a training step had better use sparse codes."
     if not (getattr(criterion, 'sparse', False) and isinstance(model, SAE) and model.linear_route() is not None): return False
     if isinstance(model, TopKSAE) or isinstance(model, BatchTopKSAE) and model.k_per == 'sample': active = model.top_k
-    return active is not None and model.nb_concepts >= SPARSE_FROM * max(active, 1)
+    if active is None: return False
+    device = next(model.parameters()).device
+    if device.type != 'cpu': return triton_available(device) and not dense_is_faster(model.nb_concepts, max(active, 1), device, torch.get_autocast_dtype(device.type))
+    return model.nb_concepts >= SPARSE_FROM * max(active, 1)
 
 @torch.no_grad()
 def clip_gradients_(parameters, largest: float) -> torch.Tensor:  # ()
