@@ -764,6 +764,11 @@ d = { 'settings': { 'branch': 'main',
                                 'archsae.vision.image_files': ('vision.html#image_files', 'archsae/vision.py'),
                                 'archsae.vision.image_tokens': ('vision.html#image_tokens', 'archsae/vision.py'),
                                 'archsae.vision.imagenet': ('vision.html#imagenet', 'archsae/vision.py'),
+                                'archsae.vision.kept_prefix': ('vision.html#kept_prefix', 'archsae/vision.py'),
                                 'archsae.vision.load_source': ('vision.html#load_source', 'archsae/vision.py'),
+                                'archsae.vision.load_weights': ('vision.html#load_weights', 'archsae/vision.py'),
                                 'archsae.vision.model_tokens': ('vision.html#model_tokens', 'archsae/vision.py'),
-                                'archsae.vision.proportional': ('vision.html#proportional', 'archsae/vision.py')}}}
+                                'archsae.vision.named_model': ('vision.html#named_model', 'archsae/vision.py'),
+                                'archsae.vision.prefix_kinds': ('vision.html#prefix_kinds', 'archsae/vision.py'),
+                                'archsae.vision.proportional': ('vision.html#proportional', 'archsae/vision.py'),
+                                'archsae.vision.standardised_head': ('vision.html#standardised_head', 'archsae/vision.py')}}}

@@ -252,7 +252,8 @@ def retract_(self: RelaxedArchetypalDictionary):
     if self.rule == 'projection': self.W.copy_(project_rows(self.W))
     elif compiling: self.W.copy_(simplex_rows(self.W))
     else: simplex_rows_(self.W)
-    if self._delta > 0 or compiling or self.Relax.count_nonzero(): self.Relax.copy_(ball_rows(self.Relax, self.delta))
+    untouched = not compiling and self._delta == 0 and self._feasible is not None and self._feasible[1] == 0 and self._feasible[0][1] == stamp(self.Relax)[0]
+    if not untouched: self.Relax.copy_(ball_rows(self.Relax, self.delta))
     if not compiling: self._move_support(); self._feasible = stamp(self.W, self.Relax), self.delta; self._steps += 1
     return self
 

@@ -37,7 +37,7 @@ class DictionaryLayer(nn.Module):
         super().__init__(); watch_optimizers()
         self.in_dimensions, self.nb_concepts = check_positive('in_dimensions', in_dimensions), check_positive('nb_concepts', nb_concepts)
         if not callable(normalization): normalization = NORMALIZATIONS[check_choice('normalization', normalization, NORMALIZATIONS)]
-        self.normalization, self._feasible, self._leaf = normalization, None, None
+        self.normalization, self._feasible, self._leaf, self._scale = normalization, None, None, (None, None)
         first = nn.init.xavier_uniform_(torch.empty(nb_concepts, in_dimensions)) if initializer is None else check_matrix('initializer', initializer, in_dimensions)
         if len(first) != nb_concepts: raise ValueError(f"initializer: expected {nb_concepts} rows, one an atom; got {len(first)}")
         self._weights = nn.Parameter(first.detach().to(device, torch.get_default_dtype()).clone())
@@ -67,7 +67,8 @@ def get_dictionary(self: DictionaryLayer) -> torch.Tensor:  # (k, d)
 @contextlib.contextmanager
 def accumulate(self: DictionaryLayer):
     "Within this context (one training step) the atoms are the weights themselves where the scale is a fixed 1: one copy and one product less."
-    if self.multiplier.requires_grad or self._leaf is not None or self.multiplier != 0: yield self; return
+    if self._scale[0] != stamp(self.multiplier): self._scale = stamp(self.multiplier), bool(self.multiplier == 0)  # asked once, not every step: a GPU would be waited for
+    if self.multiplier.requires_grad or self._leaf is not None or not self._scale[1]: yield self; return
     self.retract_(); self._leaf = self._weights
     try: yield self
     finally: self._leaf = None

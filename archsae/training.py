@@ -7,8 +7,9 @@ __all__ = ['mse_l1', 'mse_hoyer', 'mse_kappa_4', 'SPARSE_PENALTIES', 'SPARSE_FRO
            'mse_elastic', 'mse_l0', 'sparse_hoyer', 'sparse_kappa_4', 'top_k_auxiliary_loss', 'reanimation_regularizer',
            'as_criterion', 'fired_atoms', 'FiringTracker', 'auxk', 'auxk_sparse', 'CosineScheduler', 'Guard',
            'extract_input', 'retract_all', 'EpochLog', 'step_details', 'goes_sparse', 'clip_gradients_', 'progress_bar',
-           'train_sae', 'Batches', 'parameter_groups', 'shrinkage', 'default_criterion', 'with_auxk', 'check_training',
-           'made_ready', 'fit', 'evaluate', 'sparse_many', 'stacks', 'answers', 'fit_many', 'train_many']
+           'train_sae', 'fits', 'fetched', 'Batches', 'parameter_groups', 'shrinkage', 'default_criterion', 'with_auxk',
+           'check_training', 'made_ready', 'fit', 'evaluate', 'sparse_many', 'stacks', 'answers', 'fit_many',
+           'train_many']
 
 # %% ../nbs/11_training.ipynb #317a39af
 import contextlib, copy, inspect, math, time
@@ -252,12 +253,12 @@ def step_details(model, codes, D) -> dict:
 SPARSE_FROM = 12  # atoms per active code; measured in the chapter `speed`
 
 def goes_sparse(model, criterion, active: float = None) -> bool:
-    "Whether a training step had better use sparse codes."
+    "Whether a training step had better use sparse codes. On a GPU only TopK does: how many codes the others keep would have to be asked, and waited for."
     if not (getattr(criterion, 'sparse', False) and isinstance(model, SAE) and model.linear_route() is not None): return False
     if isinstance(model, TopKSAE) or isinstance(model, BatchTopKSAE) and model.k_per == 'sample': active = model.top_k
     if active is None: return False
     device = next(model.parameters()).device
-    if device.type != 'cpu': return triton_available(device) and not dense_is_faster(model.nb_concepts, max(active, 1), device, torch.get_autocast_dtype(device.type))
+    if device.type != 'cpu': return isinstance(model, TopKSAE) and triton_available(device) and not dense_is_faster(model.nb_concepts, max(active, 1), device, torch.get_autocast_dtype(device.type))
     return model.nb_concepts >= SPARSE_FROM * max(active, 1)
 
 @torch.no_grad()
@@ -334,13 +335,29 @@ def train_sae(
     return logs
 
 # %% ../nbs/11_training.ipynb #e0915d3a
+def fits(A: torch.Tensor, device, share: float = .5) -> bool:
+    "Whether `A` is on `device`, or takes at most `share` of the memory that is free there."
+    device = torch.device(device)
+    return device.type != 'cuda' or A.device == device or A.nbytes <= share * torch.cuda.mem_get_info(device)[0]
+
+def fetched(batches, device):
+    "Batches in host memory, each copied to the GPU while the one before is worked on."
+    stream, ahead = torch.cuda.Stream(device), None
+    for x in batches:
+        with torch.cuda.stream(stream): following = x.pin_memory().to(device, non_blocking=True)
+        if ahead is not None: yield ahead
+        torch.cuda.current_stream(device).wait_stream(stream); following.record_stream(torch.cuda.current_stream(device)); ahead = following
+    if ahead is not None: yield ahead
+
 class Batches:
     "The rows of a tensor in batches, shuffled anew every epoch in an order that depends only on the seed."
-    def __init__(self, A: torch.Tensor, batch_size: int, seed: int = 0): self.A, self.size, self.gen = A, batch_size, generator(seed)
+    def __init__(self, A: torch.Tensor, batch_size: int, seed: int = 0, device=None):
+        self.A, self.size, self.gen, self.device = A, batch_size, generator(seed), torch.device(device or A.device)
     def __len__(self): return math.ceil(len(self.A) / self.size)
     def __iter__(self):
         order = torch.randperm(len(self.A), generator=self.gen).to(self.A.device)
-        return (self.A[rows] for rows in order.split(self.size))
+        here = (self.A[rows] for rows in order.split(self.size))
+        return fetched(here, self.device) if self.device.type == 'cuda' and self.A.device.type == 'cpu' else here
 
 def parameter_groups(
     sae: nn.Module,
@@ -380,25 +397,26 @@ def with_auxk(criterion, tracker: FiringTracker, weight: float, k_aux: int):
     loss.sparse = getattr(criterion, 'sparse', False)
     return loss
 
-# %% ../nbs/11_training.ipynb #a08f9c7f
+# %% ../nbs/11_training.ipynb #7bf6fcff
 def check_training(A, d, device, epochs, batch_size, *rates) -> tuple:  # A on the device, the device
     "What a training is given, checked."
     A = check_matrix('A', A, d); device = pick_device(device)
     for name, v in dict(epochs=epochs, batch_size=batch_size).items(): check_positive(name, v)
     for name, v in zip(('lr', 'lr_dictionary', 'lr_multiplier', 'lr_threshold'), rates):
         if v is not None and not 0 < v < math.inf: raise ValueError(f"{name}: expected a number > 0; got {v!r}")
-    return A.to(device, torch.get_default_dtype()), device
+    A = A.to(torch.get_default_dtype())
+    return A.to(device) if fits(A, device) else A, device
 
 def made_ready(sae, A, device, criterion, match_scale, dead_after, auxk_weight) -> tuple:  # criterion, tracker
     "Move an SAE to its device, match its scale to the data, and make its loss."
     sae.to(device); sae.device = device
     if match_scale == 'auto': match_scale = 'multiplier' if isinstance(getattr(sae.dictionary, 'multiplier', None), nn.Parameter) else 'encoder'
-    if match_scale: sae.match_scale_(A[:4096], match_scale)
+    if match_scale: sae.match_scale_(A[:4096].to(device), match_scale)
     tracker = FiringTracker(sae.nb_concepts, device, dead_after or len(A))
     criterion = as_criterion(criterion or default_criterion(sae))
     return with_auxk(criterion, tracker, auxk_weight, max(A.shape[1] // 2, 1)) if auxk_weight else criterion, tracker
 
-# %% ../nbs/11_training.ipynb #cacadc5f
+# %% ../nbs/11_training.ipynb #d2336b10
 def fit(
     sae,  # any SAE of this package; trained in place and left in evaluation mode
     A: torch.Tensor,  # (n, d) activations
@@ -421,7 +439,7 @@ def fit(
     "Train `sae` on the rows of `A`; the same seed and machine give the same result."
     A, device = check_training(A, channels(sae.input_shape), device, epochs, batch_size, lr, lr_dictionary, lr_multiplier, lr_threshold)
     criterion, tracker = made_ready(sae, A, device, criterion, match_scale, dead_after, auxk_weight)
-    batches = Batches(A, batch_size, seed); steps = epochs * len(batches); warm = int(warmup * steps)
+    batches = Batches(A, batch_size, seed, device); steps = epochs * len(batches); warm = int(warmup * steps)
     optimizer = torch.optim.Adam(parameter_groups(sae, lr, lr_dictionary, lr_multiplier, lr_threshold), lr, fused=device.type in ('cpu', 'cuda'))
     scheduler = CosineScheduler(optimizer, lr, 0., steps, warm, lr / max(warm, 1))
     logs = train_sae(sae, batches, criterion, optimizer, scheduler, epochs, clip_grad, 1, device, tracker=tracker,
@@ -509,7 +527,7 @@ def fit_many(
     for sae, *r in zip(saes, rates, rates_D): A, device = check_training(A, channels(sae.input_shape), device, epochs, batch_size, *r)
     criteria, trackers = zip(*(made_ready(sae, A, device, criterion, match_scale, dead_after, auxk_weight) for sae in saes))
     groups = [g | dict(lr_scale=g['lr'] / rates[0]) for sae, *r in zip(saes, rates, rates_D) for g in parameter_groups(sae, *r)]
-    batches = Batches(A, batch_size, seed); steps = epochs * len(batches); warm = int(warmup * steps)
+    batches = Batches(A, batch_size, seed, device); steps = epochs * len(batches); warm = int(warmup * steps)
     optimizer = torch.optim.Adam(groups, rates[0], fused=device.type in ('cpu', 'cuda'))
     scheduler = CosineScheduler(optimizer, rates[0], 0., steps, warm, rates[0] / max(warm, 1))
     logs = train_many(saes, batches, criteria, trackers, optimizer, scheduler, epochs, clip_grad or math.inf, device, device.type == 'cuda' if bf16 is None else bf16, progress)
