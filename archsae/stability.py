@@ -12,6 +12,7 @@ from itertools import combinations
 from typing import NamedTuple
 import numpy as np, torch
 from .core import check_matrix
+from .matching import match_directions
 from .metrics import center_atoms, cosine_blocks, max_cosine, random_dictionary, unit_atoms
 
 # %% ../nbs/12_stability.ipynb #6941387f
@@ -20,6 +21,7 @@ class Matching(NamedTuple):
     cosine: torch.Tensor  # (k,) of each atom with its partner, float64; absolute if signed; nan where there is no partner
     partner: torch.Tensor  # (k,) row of the second dictionary, -1 where there is none
     sign: torch.Tensor  # (k,) 1 or -1: sign[i] * D2[partner[i]] points along D1[i]; 0 where there is no partner
+    gap: float = 0.  # no matching has a mean cosine above that of this one + gap
 
 def check_alive(alive, D1, D2) -> tuple:  # two bool masks
     "The masks of living atoms, or masks of all atoms where none are given."
@@ -40,18 +42,17 @@ def match_atoms(
     signed: bool = True,  # an atom and its negative are the same (Eq. 2); False: plain cosine
     center: bool = False,  # metric centring: the mean of the unit rows is taken off first, in each dictionary
     alive: tuple = None,  # two bool masks: match these atoms only; then the numbers of atoms may differ
+    tol: float = 1e-3,  # largest gap to the best mean cosine; asked for above 2048 atoms only, below the matching is exact
 ) -> Matching:
-    "The one-to-one matching with the largest sum of cosines (Hungarian algorithm, Eq. 2)."
-    from scipy.optimize import linear_sum_assignment
+    "The one-to-one matching with the largest sum of cosines (Hungarian algorithm, Eq. 2; for many atoms that of the chapter `matching`)."
     D1 = check_matrix('D1', D1).detach().cpu(); D2 = check_matrix('D2', D2, D1.shape[1]).detach().cpu()
     rows, cols = (m.nonzero()[:, 0] for m in check_alive(alive, D1, D2))
     directions = center_atoms if center else unit_atoms
-    S = directions(D1[rows]) @ directions(D2[cols]).T
-    i, j = map(torch.from_numpy, linear_sum_assignment((S.abs() if signed else S).numpy(), maximize=True))
+    found = match_directions(directions(D1[rows]), directions(D2[cols]), signed, tol)
     cosine, partner, sign = torch.full((len(D1),), torch.nan, dtype=torch.float64), torch.full((len(D1),), -1), torch.zeros(len(D1), dtype=torch.long)
-    at, c = rows[i], S[i, j]
-    partner[at], cosine[at], sign[at] = cols[j], c.abs() if signed else c, torch.where(c < 0, -1, 1) if signed else 1
-    return Matching(cosine, partner, sign)
+    has = found.partner >= 0; at = rows[has]
+    partner[at], cosine[at], sign[at] = cols[found.partner[has]], found.cosine[has], found.sign[has]
+    return Matching(cosine, partner, sign, found.gap)
 
 def stability(
     D1: torch.Tensor,  # (k, d)
