@@ -71,7 +71,7 @@ save_figure(fig, 'right_one', [dict(x=1)], **about)''')
 def test_committed_figures(root):
     "Every figure that a chapter declares is committed at laptop scale, with its numbers, and nothing else is."
     declared = {n: p.stem.split('_', 1)[1] for p in chapters(root/'nbs') for n in declared_figures(p)}
-    committed = {p.stem: check_figure(p) for p in (root/'figures').glob('*.json')}
+    committed = {p.stem: check_figure(p) for p in (root/'figures').glob('*.json') if p.stem != 'claims'}  # the ledger is no figure
     assert set(declared) <= set(committed)
     assert {p.stem for p in (root/'figures').glob('*.png')} == set(committed)
     for name, about in committed.items():
