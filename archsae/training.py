@@ -514,7 +514,8 @@ def fit_many(
     batch_size: int = 1024,
     lr=1e-3,  # one rate, or one a run
     *, lr_dictionary=None,  # one rate, or one a run; `lr` where not given
-    criterion=None,  # for all; `default_criterion` where not given
+    lr_threshold: float = None,  # of JumpReLU's thresholds, for all runs
+    criterion=None,  # one for all, or one a run; `default_criterion` where not given
     warmup: float = .05, clip_grad: float = 1., auxk_weight: float = 1/32, dead_after: int = None, match_scale='auto', seed: int = 0, device='auto', bf16: bool = None,  # as in `fit`
     progress: bool = True,
 ) -> list:  # a log a run, with the keys of `train_sae`
@@ -523,12 +524,12 @@ def fit_many(
     if not S: raise ValueError("saes: expected at least one; got none")
     if len({id(sae) for sae in saes}) < S: raise ValueError("saes: expected different ones; got one twice")
     each = lambda name, v: list(v) if isinstance(v, (list, tuple)) else [v] * S
-    rates, rates_D = each('lr', lr), each('lr_dictionary', lr_dictionary)
-    for name, v in dict(lr=rates, lr_dictionary=rates_D).items():
-        if len(v) != S: raise ValueError(f"{name}: expected one number or {S} of them, one a run; got {len(v)}")
-    for sae, *r in zip(saes, rates, rates_D): A, device = check_training(A, channels(sae.input_shape), device, epochs, batch_size, *r)
-    criteria, trackers = zip(*(made_ready(sae, A, device, criterion, match_scale, dead_after, auxk_weight) for sae in saes))
-    groups = [g | dict(lr_scale=g['lr'] / rates[0]) for sae, *r in zip(saes, rates, rates_D) for g in parameter_groups(sae, *r)]
+    rates, rates_D, losses = each('lr', lr), each('lr_dictionary', lr_dictionary), each('criterion', criterion)
+    for name, v in dict(lr=rates, lr_dictionary=rates_D, criterion=losses).items():
+        if len(v) != S: raise ValueError(f"{name}: expected one or {S} of them, one a run; got {len(v)}")
+    for sae, *r in zip(saes, rates, rates_D): A, device = check_training(A, channels(sae.input_shape), device, epochs, batch_size, *r, None, lr_threshold)
+    criteria, trackers = zip(*(made_ready(sae, A, device, loss, match_scale, dead_after, auxk_weight) for sae, loss in zip(saes, losses)))
+    groups = [g | dict(lr_scale=g['lr'] / rates[0]) for sae, *r in zip(saes, rates, rates_D) for g in parameter_groups(sae, *r, None, lr_threshold)]
     batches = Batches(A, batch_size, seed, device); steps = epochs * len(batches); warm = int(warmup * steps)
     optimizer = torch.optim.Adam(groups, rates[0], fused=device.type in ('cpu', 'cuda'))
     scheduler = CosineScheduler(optimizer, rates[0], 0., steps, warm, rates[0] / max(warm, 1))
