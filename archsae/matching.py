@@ -39,7 +39,7 @@ class Assignment(NamedTuple):
     mean: float  # similarity of the pairs
     gap: float  # no matching has a mean above `mean + gap`
     prices: torch.Tensor  # (k2,), or (k1,) if k1 > k2: the proof, for `dual_bound` of S, or of its transpose; None from the dense solver
-    rounds: list  # of dicts, one a round of candidates
+    rounds: list  # of dicts, one a round of candidates; times count from the start of the search
 
 def assign_dense(
     S: torch.Tensor,  # (k1, k2) similarities
@@ -89,7 +89,7 @@ def graph_of(
 
 def best_among(
     g: Graph,
-    v: np.ndarray = None,  # (k2,) prices of an earlier round; they change the time only
+    v: np.ndarray = None,  # (k2,) prices of an earlier round, in whole grid units; they change the time only
 ) -> np.ndarray:  # (k1,) column of each row
     "The best full matching among the candidates (scipy's sparse Jonker-Volgenant solver)."
     from scipy.sparse import csr_array
@@ -109,15 +109,14 @@ def prices_of(
     "The lowest prices from 0 at which no candidate pays more than the partner (Bellman and Ford)."
     k1, k2 = g.shape
     own = np.zeros(k1); mine = g.col == partner[g.row]; own[g.row[mine]] = g.s[mine]
-    order = np.argsort(g.col, kind='stable')
-    col, partner_col, more = g.col[order], partner[g.row][order], (g.s - own[g.row])[order]
-    first = np.flatnonzero(np.r_[True, col[1:] != col[:-1]]); col = col[first]
-    v = np.zeros(k2)
+    more, count, owner = g.s - own[g.row], np.diff(np.r_[g.first, len(g.row)]), np.full(k2, -1); owner[partner] = np.arange(k1)
+    v, rows = np.zeros(k2), np.arange(k1)
     for _ in range(k2 + 1):
-        least = np.maximum.reduceat(v[partner_col] + more, first)
-        low = least > v[col]
-        if not low.any(): return v
-        v[col[low]] = least[low]
+        n = count[rows]; e = np.arange(n.sum()) + np.repeat(g.first[rows] - n.cumsum() + n, n)  # the candidates of these rows
+        raised = v.copy(); np.maximum.at(raised, g.col[e], v[partner[g.row[e]]] + more[e])
+        rows, v = owner[raised > v], raised  # only where the partner became dearer can an offer be better now
+        if not len(rows): return v
+        if (rows < 0).any(): break
     raise ValueError("partner: expected an optimal matching among the candidates; got one that an exchange of partners improves")
 
 # %% ../nbs/03_matching.ipynb #423ea5f8
@@ -149,16 +148,16 @@ def assign_sparse(
 ) -> Assignment:
     "The best matching among few candidates, with a certificate from all pairs; candidates are added until the gap is at most `tol`."
     import time
-    start, keys, v, rounds = time.perf_counter(), candidates(S, m), None, []
+    clock = lambda: np.array([time.perf_counter(), time.process_time()])
+    start, keys, v, few, rounds = clock(), candidates(S, m), None, False, []
     while True:
-        g = graph_of(S, keys)
-        partner = best_among(g, v); v = prices_of(g, partner)
+        g = graph_of(S, keys); partner = best_among(g, v if few else None); v = prices_of(g, partner)
         mean = S[torch.arange(len(S)), torch.from_numpy(partner)].double().mean().item()
         bound, new = better_offers(S, v, partner, m)
-        gap, seconds = max(bound - mean, 0.), time.perf_counter() - start
-        rounds.append(dict(seconds=seconds, pairs=len(keys), new=len(new), mean=mean, gap=gap))
+        gap, (seconds, cpu) = max(bound - mean, 0.), (clock() - start).tolist()
+        rounds.append(dict(seconds=seconds, cpu_seconds=cpu, pairs=len(keys), new=len(new), mean=mean, gap=gap))
         if gap <= tol or not len(new): return Assignment(torch.from_numpy(partner), mean, gap, torch.from_numpy(v / GRID), rounds)
-        keys = np.union1d(keys, new)
+        keys, few = np.union1d(keys, new), len(new) < 4 * len(S)  # with many new offers the solver is faster without the old prices
 
 def transposed(
     a: Assignment,  # of the transpose of a (k1, k2) matrix
