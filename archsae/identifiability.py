@@ -14,7 +14,7 @@ __all__ = ['FAMILIES', 'EMBLEMS', 'SPLITS', 'NETWORKS', 'METHODS', 'REFERENCES',
 import functools, math
 from typing import NamedTuple
 import numpy as np, torch
-from .core import cached, check_choice, check_matrix, check_positive, generator, pick_device, seeded
+from .core import cached, check_choice, check_matrix, check_positive, content_key, generator, seeded
 
 # %% ../nbs/17_identifiability.ipynb #53f0397e
 def floor(
@@ -759,9 +759,9 @@ def dataset(
     start: int = 0,  # the first of them
 ) -> tuple:  # (n, size, size, 3) uint8, and (n, K) bool: which objects are in each
     "Collages and what they show; the same on every machine."
-    generator(seed); images = np.empty((check_positive('n', n), size, size, 3), np.uint8)
-    for j in range(n): objects, rng = sample(family, split, start + j, seed); images[j] = collage(family, objects, rng, size, vary)
-    return images, labels_of(family, split, start + n, seed)[start:]
+    generator(seed); images = np.empty((check_positive('n', n), size, size, 3), np.uint8); shown = []
+    for j in range(n): objects, rng = sample(family, split, start + j, seed); shown.append(objects); images[j] = collage(family, objects, rng, size, vary)
+    return images, torch.zeros(n, len(FAMILIES[family].names), dtype=torch.bool).scatter(1, torch.tensor(shown), True)
 
 # %% ../nbs/17_identifiability.ipynb #744dc9a7
 def fused(
@@ -904,7 +904,6 @@ def load_task(
 
 def content_key_of_drawings(family: str) -> str:
     "A hash of what the objects of a family look like: features are made anew when a drawing changes."
-    from archsae.core import content_key
     return content_key(**{name: draw_object(family, i, np.random.default_rng(0), 24) for i, name in enumerate(FAMILIES[family].names)})
 
 # %% ../nbs/17_identifiability.ipynb #b8c8af88
@@ -944,8 +943,8 @@ def identifiability(
 
 # %% ../nbs/17_identifiability.ipynb #33db8c9b
 METHODS = ('KMeans', 'ICA', 'Sparse PCA', 'SVD', 'Semi-NMF', 'Convex-NMF', 'PCA', 'Vanilla', 'TopK', 'Jump', 'A-SAE', 'RA-SAE')
-REFERENCES = ('random directions', 'centroids, untrained', 'TopK, k-means start', 'TopK, rate of A-SAE', 'linear probe')
-SAES = ('Vanilla', 'TopK', 'Jump', 'A-SAE', 'RA-SAE', 'TopK, k-means start')
+REFERENCES = ('random directions', 'centroids, untrained', 'A-SAE, K centroids', 'TopK, k-means start', 'TopK, rate of A-SAE', 'linear probe')
+SAES = ('Vanilla', 'TopK', 'Jump', 'A-SAE', 'RA-SAE', 'A-SAE, K centroids', 'TopK, k-means start')
 SIGNED = ('ICA', 'Sparse PCA', 'SVD', 'PCA')
 UNSEEDED = ('SVD', 'PCA', 'linear probe')  # the same for every seed
 
@@ -965,7 +964,7 @@ def make_sae(
     with seeded(seed):
         if method == 'Vanilla': return SAE(d, k)
         if method == 'Jump': return JumpSAE(d, k, bandwidth=1e-2)
-        if 'RA' in method or 'A-SAE' in method: return RATopKSAE(d, k, distil(A, max(k, min(p, len(A) // 4))), top_k, delta=delta if 'RA' in method else 0., use_multiplier=False)
+        if 'A-SAE' in method: return RATopKSAE(d, k, distil(A, k if 'K centroids' in method else max(k, min(p, len(A) // 4))), top_k, delta=delta if method == 'RA-SAE' else 0., use_multiplier=False)
         return TopKSAE(d, k, top_k, dictionary_params=dict(initializer=distil(A, k)) if 'k-means' in method else {})
 
 def fit_sae(
@@ -1036,7 +1035,7 @@ def run_method(
         with torch.enable_grad(): sae = fit_sae(kind, A, K, seed, setup['rates'][rate_of], setup['epochs'], setup['batch_size'], setup['penalties'].get(kind), top_k=setup['top_k'], p=setup['p'], delta=setup['delta'])
         codes = tuple(sae.encode(x)[1] for x in (A, B)); extra = {k: v for k, v in evaluate(sae, B).items() if k in ('r2', 'l0')} | dict(lr=setup['rates'][rate_of])
     else:
-        model = factorization(method, A, K, seed, setup['p']); codes = model.fit(A)[0], model.encode(B)
+        model = factorization(method, A, K, seed, setup['p']); model.fit(A); codes = model.encode(A), model.encode(B)  # `fit` stops its codes earlier than `encode` does
         extra['r2'] = 1 - ((B - model.decode(codes[1])).square().sum() / (B - B.mean(0)).square().sum()).item(); extra['l0'] = (codes[1] != 0).double().sum(1).mean().item()
     row = dict(family=task.family, K=K, method=method, seed=seed) | identifiability(codes[0], task.Y, codes[1], task.Y_test) | extra
     either_sign = lambda z: torch.cat([z, -z], 1)
