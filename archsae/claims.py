@@ -32,7 +32,7 @@ def load_figures(
 
 def matches(row: dict, match: dict) -> bool:
     "Whether a row has these values; a list in `match` stands for any of its entries."
-    return all(row.get(key) in (v if isinstance(v, list) else [v]) for key, v in match.items())
+    return all(row.get(key.rstrip('_')) in (v if isinstance(v, list) else [v]) for key, v in match.items())  # how_: the column `how`
 
 def look_up(
     figures: dict,  # from `load_figures`
@@ -132,8 +132,8 @@ def table2(method, column='score'): return sized(method, -1, column)
 def sized(method, which, column='score'): return ('table2_plausibility', (column, 'k', which), dict(method=method))
 def table3(method, column='identifiability'): return ('table3_identifiability', column, dict(method=method))
 def second(arm): return ('fig01_concepts', 'cosine', dict(arm=arm, kind='all classes', rank=2))
-def selector(name): return ('fig11_anchors', 'r2', dict(panel='selectors', selector=name))
-def points_grid(which): return ('fig11_anchors', ('r2', 'p', which), dict(panel='p grid', arm='A-SAE'))
+def selector(name): return ('fig11_distillation', 'r2', dict(how_=name, kind='run'))
+def points_grid(which): return ('anchors_number', ('r2', 'p', which), dict(kind_of='δ = 0', kind='run'))
 def drift(atoms, which): return ('guarantees_inradius', ('hull_distance', 'epoch', which), dict(part='gradient', atoms=atoms))
 
 ARCHETYPAL, BASELINES = ('A-SAE', 'RA-SAE'), ('KMeans', 'ICA', 'Sparse PCA', 'SVD', 'Semi-NMF', 'Convex-NMF', 'PCA', 'Vanilla', 'TopK', 'Jump')  # of Tables 3 and 4
@@ -178,8 +178,8 @@ CLAIMS = [
           dict(null=table3('TopK', 'null'), floor=table3('TopK', 'floor')), 'random directions; the floor 1 - 4/K', 'max(a, ra) > max(topk, semi, ica, pca, kmeans, convex, vanilla, jump) + .01'),
     Claim('C22', 'A-SAE is at least as good as RA-SAE there', 'Table 3', 'in all 4 models', dict(a=table3('A-SAE'), ra=table3('RA-SAE')), {}, '', 'a >= ra'),
     Claim('C23', 'Archetypal SAEs win in every cell', 'Table 4', 'by .0385 and more', dict(families_won=('table3_identifiability', '*', dict(how=families_won)), families=('table3_identifiability', '*', dict(how=lambda rows: len({r['family'] for r in rows if r.get('family')})))), {}, '', 'families_won == families'),
-    Claim('C24', 'k-means is the best way to distil the points', 'Fig. 11', 'no numbers', dict(kmeans=selector('k-means'), lof=selector('local outlier factor'), forest=selector('isolation forest'), svm=selector('one-class SVM'), hull=selector('convex hull')), {}, '', 'kmeans > max(lof, forest, svm, hull)'),
-    Claim('C25', 'Enough points match the unconstrained SAE', 'text', '32 000 points', dict(most_points=points_grid(-1), few_points=points_grid(0)), dict(topk=('fig11_anchors', 'r2', dict(panel='p grid', arm='TopK'))), 'the free dictionary', 'most_points > topk - .01 and most_points > few_points'),
+    Claim('C24', 'k-means is the best way to distil the points', 'Fig. 11', 'no numbers', dict(kmeans=selector('kmeans'), lof=selector('lof'), forest=selector('isolation'), svm=selector('svm'), hull=selector('hull')), {}, '', 'kmeans > max(lof, forest, svm, hull)'),
+    Claim('C25', 'Enough points match the unconstrained SAE', 'text', '32 000 points', dict(most_points=points_grid(-1), few_points=points_grid(0)), dict(topk=('anchors_number', 'r2', dict(kind_of='TopK', kind='run'))), 'the free dictionary', 'most_points > topk - .01 and most_points > few_points'),
     Claim('C26', 'Atoms of an A-SAE are in the hull of the points', 'Prop. 6.1', 'exact', dict(distance=fig4('ra', 'hull_distance', 'run', delta=0., how=max)), {}, '', 'distance < 1e-2'),
     Claim('C27', 'The distance of two dictionaries is bounded through their points', 'Prop. 6.2', 'a bound', dict(largest_share=('guarantees_bounds', lambda r: r['measured'] / r['sharp'], dict(part='6.2', how=max))), dict(two_runs=('guarantees_bounds', lambda r: r['measured'] / r['sharp'], dict(part='6.2', case='trained, own C, matched', how=max))), 'how much of the bound two trainings use', 'largest_share <= 1', 'two_runs < .1', 'no bearing on two trainings, which stay far below it'),
     Claim('C28', 'Rank and out-of-distribution score are bounded through the points', 'Props. 6.3, 6.4', 'bounds', dict(beyond_the_bound=('guarantees_bounds', lambda r: r['measured'] - r['bound'], dict(part='6.4', data=['centred', 'uncentred'], bound_kind='printed', how=max))), dict(without_premise=('guarantees_bounds', lambda r: r['measured'] - r['bound'], dict(part='6.4', bound_kind='printed', data='by hand', how=max))), 'a case without its premise', 'beyond_the_bound <= 1e-6', 'without_premise > 0', 'its premise of orthogonal points'),
