@@ -118,9 +118,9 @@ def summed_up(claim: Claim, row: dict, says: dict) -> dict:
     if not says: return {}
     told = '; '.join(f"{source}: " + ', '.join(f"{n['name']} {n['value']:.3g}" for n in row['ours'] + row['control']['value'] if n['source'] == source) for source in says)
     if len(set(says.values())) == 1: return dict(verdict=next(iter(says.values())), why=told)
-    good = [source for source, v in says.items() if v != 'fails here']
-    where = [v.removeprefix('holds only with ') if v != 'holds' else '' for v in (says[g] for g in good)]
-    return dict(verdict='holds only with ' + ' and '.join(f'source {g}' + (f' ({w})' if w else '') for g, w in zip(good, where)), why=told)
+    good = {source: v.removeprefix('holds').removeprefix(' only with ') for source, v in says.items() if v != 'fails here'}
+    if len(good) == len(says): return dict(verdict='holds only with ' + ' and '.join(f'{w} (source {source})' for source, w in good.items() if w), why=told)
+    return dict(verdict='holds only with ' + ' and '.join(f'source {source}' + (f' ({w})' if w else '') for source, w in good.items()), why=told)
 
 # %% ../nbs/26_claims.ipynb #88796731
 MIDDLE = dict(level=dict(top_k={'': 8, '.imagenet': 16}))
@@ -129,11 +129,11 @@ def fig4(arm, column, kind, **kw): return ('fig04_delta', column, dict(arm=arm, 
 def table1(method, column, kind='run'): return ('table1_methods', column, dict(method=method, kind=kind))
 
 def table2(method, column='score'): return sized(method, -1, column)
-def sized(method, which, column='score'): return ('table2_plausibility', (column, 'k', which), dict(method=method))
+def sized(method, which, column='score'): return ('table2_plausibility', (column, 'k', which), dict(method=method, kind=['run', 'control']))
 def table3(method, column='identifiability'): return ('table3_identifiability', column, dict(method=method))
 def second(arm): return ('fig01_concepts', 'cosine', dict(arm=arm, kind='all classes', rank=2))
 def selector(name): return ('fig11_distillation', 'r2', dict(how_=name, kind='run'))
-def points_grid(which): return ('anchors_number', ('r2', 'p', which), dict(kind_of='δ = 0', kind='run'))
+def points_grid(which): return ('anchors_number', ('r2', 'p', which), dict(arm='δ = 0', kind='run'))
 def drift(atoms, which): return ('guarantees_inradius', ('hull_distance', 'epoch', which), dict(part='gradient', atoms=atoms))
 
 ARCHETYPAL, BASELINES = ('A-SAE', 'RA-SAE'), ('KMeans', 'ICA', 'Sparse PCA', 'SVD', 'Semi-NMF', 'Convex-NMF', 'PCA', 'Vanilla', 'TopK', 'Jump')  # of Tables 3 and 4
@@ -179,9 +179,9 @@ CLAIMS = [
     Claim('C22', 'A-SAE is at least as good as RA-SAE there', 'Table 3', 'in all 4 models', dict(a=table3('A-SAE'), ra=table3('RA-SAE')), {}, '', 'a >= ra'),
     Claim('C23', 'Archetypal SAEs win in every cell', 'Table 4', 'by .0385 and more', dict(families_won=('table3_identifiability', '*', dict(how=families_won)), families=('table3_identifiability', '*', dict(how=lambda rows: len({r['family'] for r in rows if r.get('family')})))), {}, '', 'families_won == families'),
     Claim('C24', 'k-means is the best way to distil the points', 'Fig. 11', 'no numbers', dict(kmeans=selector('kmeans'), lof=selector('lof'), forest=selector('isolation'), svm=selector('svm'), hull=selector('hull')), {}, '', 'kmeans > max(lof, forest, svm, hull)'),
-    Claim('C25', 'Enough points match the unconstrained SAE', 'text', '32 000 points', dict(most_points=points_grid(-1), few_points=points_grid(0)), dict(topk=('anchors_number', 'r2', dict(kind_of='TopK', kind='run'))), 'the free dictionary', 'most_points > topk - .01 and most_points > few_points'),
+    Claim('C25', 'Enough points match the unconstrained SAE', 'text', '32 000 points', dict(most_points=points_grid(-1), few_points=points_grid(0)), dict(topk=('anchors_number', 'r2', dict(arm='TopK', kind='run'))), 'the free dictionary', 'most_points > topk - .01 and most_points > few_points'),
     Claim('C26', 'Atoms of an A-SAE are in the hull of the points', 'Prop. 6.1', 'exact', dict(distance=fig4('ra', 'hull_distance', 'run', delta=0., how=max)), {}, '', 'distance < 1e-2'),
-    Claim('C27', 'The distance of two dictionaries is bounded through their points', 'Prop. 6.2', 'a bound', dict(largest_share=('guarantees_bounds', lambda r: r['measured'] / r['sharp'], dict(part='6.2', how=max))), dict(two_runs=('guarantees_bounds', lambda r: r['measured'] / r['sharp'], dict(part='6.2', case='trained, own C, matched', how=max))), 'how much of the bound two trainings use', 'largest_share <= 1', 'two_runs < .1', 'no bearing on two trainings, which stay far below it'),
+    Claim('C27', 'The distance of two dictionaries is bounded through their points', 'Prop. 6.2', 'a bound', dict(largest_share=('guarantees_bounds', lambda r: r['measured'] / r['sharp'], dict(part='6.2', how=max))), dict(two_runs=('guarantees_bounds', lambda r: r['measured'] / r['sharp'], dict(part='6.2', case='trained, own C, matched', how=max))), 'how much of the bound two trainings use', 'largest_share <= 1', 'two_runs < .1', 'the reservation that two trainings stay far below the bound'),
     Claim('C28', 'Rank and out-of-distribution score are bounded through the points', 'Props. 6.3, 6.4', 'bounds', dict(beyond_the_bound=('guarantees_bounds', lambda r: r['measured'] - r['bound'], dict(part='6.4', data=['centred', 'uncentred'], bound_kind='printed', how=max))), dict(without_premise=('guarantees_bounds', lambda r: r['measured'] - r['bound'], dict(part='6.4', bound_kind='printed', data='by hand', how=max))), 'a case without its premise', 'beyond_the_bound <= 1e-6', 'without_premise > 0', 'its premise of orthogonal points'),
     Claim('C29', 'The part of the gradient that leaves the data carries free atoms away from the hull', 'App. F', 'no numbers', dict(first=drift('free', 0), last=drift('free', -1)), dict(from_kmeans_first=drift('free from k-means', 0), from_kmeans_last=drift('free from k-means', -1)), 'free atoms that start inside', 'last > first'),
     Claim('C30', 'Correlations of atoms centre near 0, firing rates have long tails', 'Fig. 10', '-.2 to .4', dict(mean_cosine=('concepts_rates', 'mean_cosine', dict(arm='ra, own C')), top_tenth=('concepts_rates', 'top_tenth_share', dict(arm='ra, own C'))), dict(topk_cosine=('concepts_rates', 'mean_cosine', dict(arm='topk')), topk_top_tenth=('concepts_rates', 'top_tenth_share', dict(arm='topk'))), 'TopK', 'abs(mean_cosine) < .1 and top_tenth > .2'),
