@@ -121,14 +121,12 @@ def thumbnail(
 
 # %% ../nbs/18_concepts.ipynb #50af1eb8
 def contour_level(
-    c: Concepts,
-    atom: int,
-    percentile: float = 80.,  # of the codes that are not zero
+    heat: np.ndarray,  # (H, W)
+    percentile: float = 70.,  # of the pixels that are not zero
 ) -> float:
-    "The code from which on an atom counts as strong."
+    "The heat from which on a pixel lies inside the contour; nan where the atom is not active."
     if not 0 <= percentile <= 100: raise ValueError(f"percentile: expected a number from 0 to 100; got {percentile!r}")
-    z = placed(c, atom)[2]
-    return float(np.percentile(z.numpy(), percentile)) if len(z) else float('nan')
+    return float(np.percentile(heat[heat > 0], percentile)) if (heat > 0).any() else float('nan')
 
 def zoom_box(
     heat: np.ndarray,  # (H, W)
@@ -150,6 +148,7 @@ def draw_heat(ax, picture, heat, top: float = None):
 
 def draw_contour(ax, picture, heat, level: float, color: str = '#FFD000'):
     "A picture with a line where its heat map crosses `level`, dimmed outside."
+    level = level - 1e-3 * heat.max()  # off the plateaus at the edges, where a contour would break up
     inside = (heat >= level)[..., None]
     ax.imshow(np.clip(picture * np.where(inside, 1., .55), 0, 1), interpolation='nearest')
     if inside.any() and not inside.all(): ax.contour(heat, [level], colors='k', linewidths=2.2); ax.contour(heat, [level], colors=color, linewidths=1.2)
@@ -165,13 +164,14 @@ def draw_views(
 ):
     "An atom in some images, one view each."
     h, w = c.acts.grid
-    level, maps = contour_level(c, atom), token_maps(c, atom, images)
-    for ax in axs: ax.set(xticks=[], yticks=[]); ax.grid(False); ax.set_frame_on(False)
+    maps = token_maps(c, atom, images)
+    for ax in axs: ax.set(xticks=[], yticks=[]); ax.grid(False); ax.set_frame_on(False); ax.set_box_aspect(h / w)
+    if len(axs) and not len(images): axs[0].text(.5, .5, 'never\nfires', ha='center', va='center', color='.4', fontsize=8, transform=axs[0].transAxes)
     for ax, i, codes in zip(axs, images, maps):
         picture, heat = thumbnail(c.acts.picture(i), (h, w), cell), heat_map(codes, cell)
         if view == 'heat': draw_heat(ax, picture, heat)
         elif view == 'zoom': ax.imshow(picture[zoom_box(heat, min(h, w) * cell // 2)], interpolation='nearest')
-        else: draw_contour(ax, picture, heat, level, color)
+        else: draw_contour(ax, picture, heat, contour_level(heat), color)
 
 # %% ../nbs/18_concepts.ipynb #6e02c353
 def class_codes(c: Concepts) -> torch.Tensor:  # (q, k)
