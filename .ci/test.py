@@ -1,6 +1,6 @@
 """All tests: notebooks and package in step, nbdev_test, pytest. Every step runs, whatever became of the one before it.
 The last line is `N passed, M failed`; the exit code is 1 if M > 0."""
-import os, re, subprocess, sys, tempfile, time
+import os, re, shutil, subprocess, sys, tempfile, time
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -8,6 +8,7 @@ ROOT, BIN, START = Path(__file__).resolve().parent.parent, Path(sys.executable).
 ENV = dict(os.environ, PATH=f"{BIN}{os.pathsep}{os.environ['PATH']}", OMP_NUM_THREADS='1', MPLBACKEND='agg', JUPYTER_PLATFORM_DIRS='1',
            PYDEVD_DISABLE_FILE_VALIDATION='1', PYTHONUNBUFFERED='1')
 for k in ('IN_TEST', 'ARCHSAE_FIGURES'): ENV.pop(k, None)
+if not shutil.which('nvidia-smi'): ENV.setdefault('TRITON_INTERPRET', '1')  # before any notebook of a worker imports Triton; later is too late, and its tests would be skipped
 
 def run(*command):  # -> exit code, everything it printed
     "Run a command, show what it prints as it prints it, and keep it."
