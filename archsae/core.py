@@ -45,7 +45,7 @@ def check_matrix(
     if A.ndim != 2 or 0 in A.shape: raise ValueError(f"{name}: expected shape (n, {width or 'd'}) with n > 0; got {tuple(A.shape)}")
     if width is not None and A.shape[1] != width: raise ValueError(f"{name}: expected {width} columns; got {A.shape[1]}")
     if not A.is_floating_point(): raise ValueError(f"{name}: expected real numbers; got {A.dtype}")
-    if not A.isfinite().all():
+    if not torch.stack(A.detach().aminmax()).isfinite().all():  # NaN spreads; A.isfinite() would need a copy of A
         bad = (~A.isfinite().all(1)).nonzero()[:, 0]
         raise ValueError(f"{name}: expected finite numbers; got NaN or Inf in {len(bad)} of {len(A)} rows, the first at row {bad[0].item()}")
     return A

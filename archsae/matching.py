@@ -54,7 +54,7 @@ def assign_dense(
 # %% ../nbs/03_matching.ipynb #a8e0b6bd
 def candidates(
     S: torch.Tensor,  # (k1, k2) similarities, k1 <= k2
-    m: int = 16,  # how many from each row and from each column
+    m: int = 24,  # how many from each row and from each column
     block: int = 256,  # rows, or columns, at a time
 ) -> np.ndarray:  # sorted, row * k2 + column
     "The `m` largest of every row, the `m` largest of every column, and the diagonal."
@@ -124,7 +124,7 @@ def better_offers(
     S: torch.Tensor,  # (k1, k2)
     v: np.ndarray,  # (k2,) prices, in whole grid units
     partner: np.ndarray,  # (k1,)
-    m: int = 16,  # at most so many a row
+    m: int = 24,  # at most so many a row
     block: int = 256,  # rows at a time
 ) -> tuple:  # bound on the mean, keys row * k2 + column of the pairs that pay their row more than its partner
     "The certificate for a matching, and what is wrong with it, in one pass over all pairs."
@@ -144,7 +144,7 @@ def better_offers(
 def assign_sparse(
     S: torch.Tensor,  # (k1, k2) similarities, k1 <= k2, float32 or float64
     tol: float = 1e-3,  # the gap at which to stop; 0: no pair is left that could improve
-    m: int = 16,  # candidates from each row and each column at the start, and at most from each row in a round
+    m: int = 24,  # candidates from each row and each column at the start, and at most from each row in a round
 ) -> Assignment:
     "The best matching among few candidates, with a certificate from all pairs; candidates are added until the gap is at most `tol`."
     import time
@@ -157,7 +157,7 @@ def assign_sparse(
         gap, (seconds, cpu) = max(bound - mean, 0.), (clock() - start).tolist()
         rounds.append(dict(seconds=seconds, cpu_seconds=cpu, pairs=len(keys), new=len(new), mean=mean, gap=gap))
         if gap <= tol or not len(new): return Assignment(torch.from_numpy(partner), mean, gap, torch.from_numpy(v / GRID), rounds)
-        keys, few = np.union1d(keys, new), len(new) < 4 * len(S)  # with many new offers the solver is faster without the old prices
+        keys, few = np.union1d(keys, new), len(new) < 8 * len(S)  # with many new offers the solver is faster without the old prices
 
 def transposed(
     a: Assignment,  # of the transpose of a (k1, k2) matrix
@@ -174,7 +174,7 @@ def assign(
     S: torch.Tensor,  # (k1, k2) similarities; larger is better
     tol: float = 1e-3,  # the largest gap allowed in the mean, of 'sparse'; 0 for the best matching, up to 2.4e-7
     method: str = 'auto',  # 'sparse': candidates and certificate; 'dense': exact, float64; 'auto': dense up to 2048 x 2048
-    m: int = 16,  # candidates a row and column, of 'sparse'
+    m: int = 24,  # candidates a row and column, of 'sparse'
 ) -> Assignment:
     "The one-to-one matching of rows with columns that has the largest sum (paper, Eq. 2)."
     S = check_matrix('S', S).detach().cpu(); check_positive('m', m)
@@ -182,7 +182,8 @@ def assign(
     if check_choice('method', method, METHODS) == 'auto': method = 'dense' if S.numel() <= 2048**2 else 'sparse'
     if method == 'dense': return assign_dense(S)
     S = S if S.dtype in (torch.float32, torch.float64) else S.float()
-    if S.abs().max() > 2**10: raise ValueError(f"S: expected similarities of size at most 1024; got {S.abs().max().item():g}")
+    most = max(-S.min().item(), S.max().item())  # no copy of S
+    if most > 2**10: raise ValueError(f"S: expected similarities of size at most 1024; got {most:g}")
     return assign_sparse(S, tol, m) if S.shape[0] <= S.shape[1] else transposed(assign_sparse(S.T.contiguous(), tol, m), len(S))
 
 # %% ../nbs/03_matching.ipynb #2f91ec4a
@@ -218,7 +219,7 @@ def match_directions(
     signed: bool = True,  # a row and its negative are the same (Eq. 2)
     tol: float = 1e-3,  # the largest gap in mean cosine, of 'sparse'
     method: str = 'auto',  # as in `assign`; 'dense' computes in float64, 'sparse' in float32
-    m: int = 16,  # candidates a row and column
+    m: int = 24,  # candidates a row and column
 ) -> Directions:
     "The one-to-one matching with the largest mean cosine (paper, Eq. 2); memory: 4 bytes a pair for 'sparse', and below 2 GB more at 32 768."
     U = check_matrix('U', U); V = check_matrix('V', V, U.shape[1])
