@@ -181,7 +181,9 @@ def plain_decoder(
     device='cpu',
 ) -> DictionaryLayer:
     "Free atoms of any norm."
-    return DictionaryLayer(W_D.shape[1], len(W_D), 'identity', W_D, device=device)
+    layer = DictionaryLayer(W_D.shape[1], len(W_D), 'identity', W_D, device=device).to(W_D.dtype)
+    with torch.no_grad(): layer._weights.copy_(W_D)  # all digits of float64 too
+    return layer
 
 def archetypal_decoder(
     points: torch.Tensor,  # (p, d) normalised, centred labels, see `anchors`
