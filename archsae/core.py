@@ -178,9 +178,9 @@ def plain(x):
     return x if x is None or isinstance(x, (bool, int, str)) else str(x)
 
 def source_suffix(source: str) -> str:
-    "What a figure's name ends in for a source other than the embedded one: `.imagenet`, `.resnet50`."
+    "What a figure's name ends in for a source other than the embedded ones: `.imagenet`, `.resnet50`, `.gpt2`."
     kind, *rest = source.split(':')
-    return '' if kind == 'digits' else f'.{rest[0] if kind == "images" and rest else kind}'
+    return '' if source in ('digits', 'text') else f'.{Path(rest[0]).name if rest and kind in ("images", "text") else kind}'
 
 # %% ../nbs/00_core.ipynb #df83e784
 def provenance(device: str, started: float = None) -> dict:
