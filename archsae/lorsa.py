@@ -6,7 +6,7 @@
 __all__ = ['STARTS', 'LorsaConfig', 'check_lorsa', 'rotary_frequencies', 'rotate', 'QKNorm', 'gaussian', 'xavier', 'Lorsa',
            'explicit_hidden', 'BlockDictionary', 'block_decoder', 'Heads', 'heads_of', 'fixed_factor', 'copy_patterns',
            'exact_lorsa', 'context_activations', 'layer_path', 'attended', 'initialize_lorsa_with_mhsa',
-           'centre_values', 'head_anchors', 'anchored_lorsa']
+           'centre_values', 'head_anchors', 'fit_scale', 'anchored_lorsa', 'start_at_anchors']
 
 # %% ../nbs/23_lorsa.ipynb #98677af3
 import math
@@ -48,6 +48,7 @@ class LorsaConfig(BaseSAEConfig):
 
     def __post_init__(self): super().__post_init__(); check_lorsa(self)
 
+# %% ../nbs/23_lorsa.ipynb #3f1e9aa7
 def check_lorsa(cfg: LorsaConfig):
     "What can be wrong with a Lorsa."
     if not cfg.hook_point_in or not cfg.hook_point_out or cfg.hook_point_in == cfg.hook_point_out: raise ValueError(f"hook_point_out: expected another place than hook_point_in; got {cfg.hook_point_in!r} and {cfg.hook_point_out!r}")
@@ -253,6 +254,7 @@ def fixed_factor(model: Lorsa, hook: str) -> float:
     check_choice('norm_activation', model.cfg.norm_activation, ('dataset-wise', 'inference'))
     return math.sqrt(model.cfg.d_model) / model.dataset_average_activation_norm[hook] if model.cfg.norm_activation == 'dataset-wise' else 1.
 
+# %% ../nbs/23_lorsa.ipynb #5d646731
 @torch.no_grad()
 def copy_patterns(
     model: Lorsa,
@@ -264,7 +266,9 @@ def copy_patterns(
     f = fixed_factor(model, model.cfg.hook_point_in); often = lambda p: p.repeat_interleave(H // n, 0).to(model.W_V)
     for name, scale in (('W_Q', 1 / f), ('W_K', 1 / f), ('b_Q', 1), ('b_K', 1)): getattr(model, name).copy_(often(getattr(heads, name)) * scale)
     for mine, gain in (('ln_q', heads.gain_q), ('ln_k', heads.gain_k)):
-        if gain is not None: getattr(model, mine).w.copy_(often(gain))
+        if gain is None: continue
+        if not model.cfg.use_post_qk_ln: raise ValueError("use_post_qk_ln: expected True, since the heads normalise queries and keys; got False")
+        getattr(model, mine).w.copy_(often(gain))
     return model
 
 @torch.no_grad()
@@ -275,7 +279,7 @@ def exact_lorsa(
 ) -> Lorsa:
     "The attention layer itself: every value direction twice, with both signs."
     n, d, e = heads.W_V.shape
-    if cfg.act_fn != 'relu' or cfg.d_sae != 2 * n * e or cfg.n_qk_heads != n: raise ValueError(f"cfg: expected relu, {n} patterns and d_sae = {2 * n * e}; got {cfg.act_fn}, {cfg.n_qk_heads} and {cfg.d_sae}")
+    if cfg.act_fn != 'relu' or cfg.d_sae != 2 * n * e or cfg.n_qk_heads != n or not cfg.use_decoder_bias: raise ValueError(f"cfg: expected relu, {n} patterns, d_sae = {2 * n * e} and a decoder bias; got {cfg.act_fn}, {cfg.n_qk_heads}, {cfg.d_sae} and use_decoder_bias={cfg.use_decoder_bias}")
     model = Lorsa(cfg); model.dataset_average_activation_norm = dict(norms or {}); copy_patterns(model, heads)
     f_in, f_out = (fixed_factor(model, h) for h in (cfg.hook_point_in, cfg.hook_point_out)); both = lambda p: torch.cat([p, -p], 1).flatten(0, 1).to(model.W_V)
     model.W_V.copy_(both(heads.W_V.mT) / f_in); model.b_V.copy_(both(heads.b_V)); model.decoder._weights.copy_(both(heads.W_O) * f_out); model.b_D.copy_(heads.b_O * f_out)
@@ -356,6 +360,20 @@ def head_anchors(
         found.append((group_means(out, groups, points) - out.mean(0), group_means(seen[:, h], groups, points) - seen[:, h].mean(0)))
     return found
 
+# %% ../nbs/23_lorsa.ipynb #6ce23528
+@torch.no_grad()
+def fit_scale(
+    model: Lorsa,
+    x: torch.Tensor, y: torch.Tensor,  # (m, T, d) normalised inputs and labels
+    mask: torch.Tensor,  # (m, T)
+    contexts: int = 64,  # of them
+) -> Lorsa:
+    "Multiply all values by the one number that brings the output nearest to the labels; which latents are active does not depend on it with TopK."
+    x, y, mask = x[:contexts], y[:contexts], mask[:contexts]; b = 0 if model.b_D is None else model.b_D
+    out = (model(x) - b)[mask]; a = ((out * (y[mask] - b)).sum() / out.square().sum().clamp_min(1e-12)).clamp_min(1e-3)
+    model.W_V *= a; model.b_V *= a; return model
+
+# %% ../nbs/23_lorsa.ipynb #0ef8f0fe
 STARTS = ('random', *DECODERS)  # 'plain' begins at the layer, and 'random' nowhere
 
 def anchored_lorsa(
@@ -365,18 +383,28 @@ def anchored_lorsa(
     decoder: str = 'archetypal',  # one of STARTS
     points: int = None,  # anchors a head; as many as it has latents where not given
     how: str = 'kmeans', delta: float = 0.,  # see `head_anchors`; in units of the spread of a head's points
+    values: str = 'adjoint',  # value rows of the last two: through the head, or 'paired' with the attended inputs
+    scaled: bool = True,  # see `fit_scale`
     seed: int = 0,
     **kwargs,  # of RelaxedArchetypalDictionary
 ) -> Lorsa:
     "A Lorsa with a free decoder that begins anywhere, at the layer or at the anchors, or with an archetypal one."
-    check_choice('decoder', decoder, STARTS)
-    model = Lorsa(cfg, seed=seed).set_dataset_norms(data, data.get('mask')); x, y = model.prepare(model.normalise(data)[0]); mask = data.get('mask', torch.ones(x.shape[:2], dtype=torch.bool))
+    check_choice('decoder', decoder, STARTS); check_choice('values', values, ('adjoint', 'paired'))
+    model = Lorsa(cfg, seed=seed).set_dataset_norms(data, data.get('mask')); x, y = model.prepare(model.normalise(data)[0]); mask = data.get('mask', torch.ones(x.shape[:2], dtype=torch.bool, device=x.device))
     if model.b_D is not None: model.b_D.data.copy_(y[mask].mean(0))
     if decoder == 'random': return model
-    if decoder == 'plain': return initialize_lorsa_with_mhsa(model, heads, x, seed)
-    copy_patterns(model, heads); block = cfg.d_sae // len(heads.W_V)
-    anchors = head_anchors(model, heads, x, mask, points or block, how, seed=seed)
-    with seeded(seed): layer = block_decoder([C for C, _ in anchors], cfg.d_sae, delta, **dict(delta_unit='data', device=cfg.device) | kwargs)
-    R = layer.weights().detach() @ torch.cat([C_in for _, C_in in anchors]); model.W_V.data.copy_(R / R.square().sum(1, keepdim=True).clamp_min(1e-6))
-    model.decoder = layer if decoder == 'archetypal' else plain_decoder(layer.get_dictionary().detach())
-    return model.to(cfg.device, cfg.dtype)
+    if decoder == 'plain': initialize_lorsa_with_mhsa(model, heads, x, seed)
+    else: start_at_anchors(model, heads, head_anchors(copy_patterns(model, heads), heads, x, mask, points or cfg.d_sae // len(heads.W_V), how, seed=seed), delta, values, seed, **kwargs); centre_values(model, x, mask)
+    if decoder == 'anchor start': model.decoder = plain_decoder(model.W_O.detach())
+    return (fit_scale(model, x, y, mask) if scaled else model).to(cfg.device, cfg.dtype)
+
+@torch.no_grad()
+def start_at_anchors(model: Lorsa, heads: Heads, anchors: list, delta: float, values: str, seed: int, **kwargs):
+    "An archetypal decoder on the anchors of each head, and value rows to match."
+    cfg, n = model.cfg, len(anchors)
+    with seeded(seed): model.decoder = block_decoder([C for C, _ in anchors], cfg.d_sae, delta, **dict(delta_unit='data', device=cfg.device) | kwargs)
+    if values == 'paired': R = length = model.decoder.weights() @ torch.cat([C_in for _, C_in in anchors])
+    else:
+        length = model.W_O; ratio = fixed_factor(model, cfg.hook_point_out) / fixed_factor(model, cfg.hook_point_in)
+        R = torch.cat([D @ (ratio * heads.W_V[h] @ heads.W_O[h]).to(D).T for h, D in enumerate(length.chunk(n))])
+    model.W_V.copy_(R / length.square().sum(1, keepdim=True).clamp_min(1e-6))
