@@ -316,7 +316,7 @@ def delta_work(s) -> list:
             + [t for m, looks in local for t in arms_of(s, ('ra, own C',), s.n_runs * looks, s.top_k, support=m)] + [Fit(2 + s.n_runs, s.k)])
 
 def factorizations_work(s) -> list:
-    n, middle, target = min(s.n_images[0] * s.per, s.limit or s.n), s.top_ks[len(s.top_ks) // 2], max(s.k // 10, 1)
+    n, middle, target = min(s.n_images[0] * s.per, s.limit or float('inf')), s.top_ks[len(s.top_ks) // 2], max(s.k // 10, 1)
     def of(name, runs, level=target, epochs=s.epochs, share=1.): return Training(runs, s.k, s.k if 'RA' in name else 0, level if level in s.top_ks else target, epochs, s.batch_size, int(n * share))
     tuned = [of(name, len(s.rates_tried) * (len(s.threshold_rates) if name == 'Jump' else 1), middle, share=.8) for name in s.SAES]
     curves = [of(name, s.n_runs, level) for name in s.SAES for level in s.grids.get(name, s.top_ks)]
@@ -337,7 +337,7 @@ def identifiability_work(s) -> list:
     return tuned + [t for m in (*s.SAES, 'TopK, rate of A-SAE') for t in of(families * len(s.seeds), s.setup['epochs'], s.setup['p'] if m in ('A-SAE', 'RA-SAE') else 0)]
 
 def concepts_work(s) -> list:
-    return arms_of(s, s.ARM, s.n_runs, s.top_k) + [Fit(s.n_runs, s.k)]
+    return arms_of(s, [a for a in s.ARM if a != 'ra'], s.n_runs, s.top_k) + arms_of(s, ('ra',), s.n_runs - 1, s.top_k) + [Fit(s.n_runs, s.k)]  # the first seed's own points are the shared ones
 
 def anchors_work(s) -> list:
     def of(runs, p, level): return Training(runs, s.k, p, level, s.epochs, s.batch_size)

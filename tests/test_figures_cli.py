@@ -68,6 +68,34 @@ save_figure(fig, 'right_one', [dict(x=1)], **about)''')
     assert r.stdout.splitlines()[-1].startswith('1 chapters passed, 2 failed; 1 figures in')
     check_figure(tmp_path/'figures/right_one.json')
 
+SHRUNK = dict(ks=[8, 16], p=24, top_k=4, runs=2, epochs=1, batch_size=256, rates=[3e-3, 1e-2])
+
+def photo_folder(folder, side=128):
+    "Two photographs, cut into tiles: a folder of images with two classes."
+    from PIL import Image
+    from sklearn.datasets import load_sample_images
+    for name, x in zip('ab', load_sample_images().images):
+        (folder/name).mkdir(parents=True)
+        for i in range(12): r, c = divmod(i, 4); Image.fromarray(x[r * side:(r + 1) * side, c * side:(c + 1) * side]).save(folder/name/f'{i}.png')
+    return folder
+
+def test_scale_paper_end_to_end(shell, root, tmp_path):
+    "The paper's sizes, shrunk by parameters, on a folder of images and a timm model: first the estimate and a refusal, then with --yes the run."
+    import timm, torch
+    weights = tmp_path/'weights.pth'; torch.manual_seed(0); torch.save(timm.create_model('resnet10t', pretrained=False).state_dict(), weights)
+    options = ['--scale', 'paper', '--only', 'plausibility', '--source', f"images:resnet10t:{photo_folder(tmp_path/'photos')}:{weights}", '--device', 'cpu', '--param', f'sizes={SHRUNK}',
+               '--figures', tmp_path/'figures', '--out', tmp_path/'out']
+    r = shell('archsae_figures', *options, cwd=root)
+    assert r.returncode == 2 and 'yes: expected --yes' in r.stderr and not (tmp_path/'figures').exists(), r.stdout + r.stderr
+    row = next(l.split() for l in r.stdout.splitlines() if l.startswith('resnet10t  16_plausibility'))
+    assert int(row[2]) == 6 * (2 + 2 * 2)  # methods, times rates to choose from and sizes by runs
+    assert all(word in r.stdout for word in ('tokens seen', 'operations', 'bytes moved', 'hours on cpu', 'for the activations of', 'measured on cpu', 'left out'))
+    r = shell('archsae_figures', *options, '--yes', cwd=root)
+    assert r.returncode == 0, r.stdout + r.stderr
+    about = check_figure(tmp_path/'figures/table2_plausibility.resnet10t.json')
+    assert about['scale'] == 'paper' and about['params']['k'] == SHRUNK['ks'] and (about['params']['p'], about['params']['epochs']) == (24, 1)
+    assert {r['k'] for r in about['rows'] if r.get('kind') == 'run'} == {8, 16} and about['source'].startswith('images:resnet10t')
+
 def test_committed_figures(root):
     "Every figure that a chapter declares is committed at laptop scale, with its numbers, and nothing else is."
     declared = {n: p.stem.split('_', 1)[1] for p in chapters(root/'nbs') for n in declared_figures(p)}
