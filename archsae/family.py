@@ -570,7 +570,7 @@ def evaluate_family(
     model: SparseDictionary,
     data: dict,  # raw activations, as in `fit_family`
     batch_size: int = 4096,
-) -> dict:  # ev, ev_legacy, l0, dead, dense (shares), l2_ratio; by layer: lists
+) -> dict:  # ev, ev_legacy, l0, dead, dense (shares), l2_ratio; by layer: lists; alive: like the gates, bool
     "How well a model writes what it should, on raw activations."
     model.eval(); parts, fired, n, mean = [], 0, 0, None
     for rows in torch.arange(len(next(iter(data.values())))).split(batch_size):
@@ -587,7 +587,7 @@ def family_scores(y, error, size, active, rate) -> dict:
     "The numbers of `evaluate_family`, from those of each token (n, ...) and the firing rate of each latent."
     spread = (y - y.mean(0)).square().sum(-1)
     out = dict(ev=1 - (error.sum() / spread.sum()).item(), ev_legacy=(1 - error / spread.clamp_min(1e-12)).mean().item(), l0=active.mean().item(), mse=error.mean().item() / y.shape[-1],
-               l2_ratio=(size / y.norm(dim=-1).clamp_min(1e-12)).mean().item(), dead=(rate == 0).double().mean().item(), dense=(rate > .1).double().mean().item(), very_dense=(rate > .01).double().mean().item(), rare=(rate < 1e-5).double().mean().item())
+               l2_ratio=(size / y.norm(dim=-1).clamp_min(1e-12)).mean().item(), dead=(rate == 0).double().mean().item(), dense=(rate > .1).double().mean().item(), very_dense=(rate > .01).double().mean().item(), rare=(rate < 1e-5).double().mean().item(), alive=(rate > 0).cpu())
     if error.ndim > 1: out |= dict(ev_layers=(1 - error.sum(0) / spread.sum(0)).tolist(), l0_layers=active.mean(0).tolist(), dead_layers=(rate == 0).double().mean(-1).tolist())
     return out
 

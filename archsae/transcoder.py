@@ -255,12 +255,14 @@ def family_rows(
 ) -> list:  # flat rows: kind 'run', one a run; kind 'pair', one a pair of runs and kind of direction
     "Scores of the runs, and what they agree on."
     from archsae.stability import pairwise, stability_null
-    flat = lambda scores: {k: v for k, v in scores.items() if not isinstance(v, (list, dict))}
+    flat = lambda scores: {k: v for k, v in scores.items() if not isinstance(v, (list, dict, torch.Tensor))}
+    alive = [r.scores['alive'].flatten() for r in runs]
     rows = [about | dict(kind='run', decoder=r.decoder, seed=r.seed) | flat(r.scores) for r in runs]
     for name in kinds:
         null = stability_null(*runs[0].end[name].shape)
         end, start = (pairwise([getattr(r, when)[name] for r in runs]) for when in ('end', 'start'))
-        rows += [about | dict(kind='pair', decoder=runs[0].decoder, directions=name, pair=f"{runs[e['i']].seed}-{runs[e['j']].seed}", stability=e['stability'], stability_step0=s['stability'], null=null, above_07=e['above_0.7']) for e, s in zip(end, start)]
+        living = pairwise([r.end[name] for r in runs], alive) if all(len(a) == len(r.end[name]) and a.any() for a, r in zip(alive, runs)) else [None] * len(end)  # dead latents never moved: they agree as they began
+        rows += [about | dict(kind='pair', decoder=runs[0].decoder, directions=name, pair=f"{runs[e['i']].seed}-{runs[e['j']].seed}", stability=e['stability'], stability_step0=s['stability'], null=null, above_07=e['above_0.7'], stability_alive=None if a is None else a['stability']) for e, s, a in zip(end, start, living)]
     return rows
 
 def family_table(
@@ -275,6 +277,7 @@ def family_table(
         row = dict(zip(by, key)) | {n: mean_sd([r[n] for r in runs]) for n in ('ev', 'l0', 'dead', 'recovered') if runs[0].get(n) is not None} | dict(decoder_parameters=runs[0]['decoder_parameters'])
         for name in dict.fromkeys(r['directions'] for r in mine if r['kind'] == 'pair'):
             pairs = [r for r in mine if r.get('directions') == name]
-            row |= {name + ' agreement': mean_sd([r['stability'] for r in pairs]), name + ' at step 0': mean_sd([r['stability_step0'] for r in pairs]), name + ' null': f"{pairs[0]['null']:.3f}"}
+            living = [r['stability_alive'] for r in pairs if r.get('stability_alive') is not None]
+            row |= {name + ' agreement': mean_sd([r['stability'] for r in pairs])} | ({name + ', living': mean_sd(living)} if living else {}) | {name + ' at step 0': mean_sd([r['stability_step0'] for r in pairs]), name + ' null': f"{pairs[0]['null']:.3f}"}
         out.append(row)
     return out
