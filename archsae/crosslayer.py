@@ -38,10 +38,11 @@ class CLTConfig(BaseSAEConfig):
 
     def __post_init__(self):
         for name in ('hook_points_in', 'hook_points_out'): check_places(name, getattr(self, name))
-        if len(self.hook_points_in) != len(self.hook_points_out): raise ValueError(f"hook_points_out: expected {len(self.hook_points_in)} places, as many as hook_points_in; got {len(self.hook_points_out)}")
+        if len(self.hook_points_in) != len(self.hook_points_out):
+            raise ValueError(f"hook_points_out: expected {len(self.hook_points_in)} places, as many as hook_points_in; got {len(self.hook_points_out)}")
         super().__post_init__()
-        most = self.layers * self.d_sae
-        if 'layer' in self.act_fn and budget(self.act_fn.replace('batch', ''), self.top_k, 1, self.layers, self.k_per) > most: raise ValueError(f"top_k: expected a budget of at most {self.layers} layers of d_sae = {self.d_sae}; got {self.top_k} for each {self.k_per}")
+        if 'layer' in self.act_fn and budget('layertopk', self.top_k, 1, self.layers, self.k_per) > self.layers * self.d_sae:
+            raise ValueError(f"top_k: expected a budget of at most {self.layers} layers of d_sae = {self.d_sae}; got {self.top_k} for each {self.k_per}")
         if not 0 < self.sparsity_threshold_for_csr < math.inf: raise ValueError(f"sparsity_threshold_for_csr: expected a number > 0; got {self.sparsity_threshold_for_csr!r}")
 
 def check_places(name: str, places):
@@ -211,13 +212,13 @@ def materialize(self: CrossLayerTranscoder) -> CrossLayerTranscoder:
 def transform_to_unit_decoder_norm(self: CrossLayerTranscoder):
     "Downstream rows of norm 1, the same function, and return self."
     if not isinstance(self.decoder, CrossDecoder): raise ValueError("decoder: expected free blocks, since a norm for each atom would leave the hull; got an archetypal one, see materialize()")
-    gated = self.cfg.sparsity_include_decoder_norm or self.gate is not None
-    if not gated and 'topk' in self.cfg.act_fn: raise ValueError(f"act_fn: expected relu or jumprelu without a gate, since norms change what {self.cfg.act_fn} selects")
+    by_norm = self.cfg.sparsity_include_decoder_norm or self.gate is not None
+    if not by_norm and 'topk' in self.cfg.act_fn: raise ValueError(f"act_fn: expected relu or jumprelu without a gate, since norms change what {self.cfg.act_fn} selects")
     n = self.decoder_norm().clamp_min(1e-12)
     for b in self.decoder.blocks: b /= n[:len(b), :, None]
     self.W_E *= n[:, None]; self.b_E *= n
     if self.gate is not None: self.gate /= n
-    elif not gated and self.cfg.act_fn == 'jumprelu': self.activation_function.log_jumprelu_threshold += n.log()
+    elif not by_norm and self.cfg.act_fn == 'jumprelu': self.activation_function.log_jumprelu_threshold += n.log()
     return self
 
 # %% ../nbs/22_crosslayer.ipynb #dfe4a45c
