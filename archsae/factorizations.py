@@ -60,7 +60,7 @@ def coordinates(Z, G, B, steps: int = 10):
 def multiplicative(Z, G, B, steps: int = 10):
     "Better codes by multiplication; a code that is zero stays zero. Arguments as in `descend`."
     tiny = torch.finfo(Z.dtype).tiny
-    for _ in range(steps): Z = Z * ((B.relu() + Z @ (-G).relu()) / ((-B).relu() + Z @ G.relu()).clamp_min(tiny)).sqrt()
+    for _ in range(steps): Z = Z * (B.relu() + Z @ (-G).relu()).sqrt() / ((-B).relu() + Z @ G.relu()).clamp_min(tiny).sqrt()  # two roots: the ratio alone can be infinite, and 0 times that is no number
     return Z
 
 SOLVERS = dict(pgd=descend, hals=coordinates, mu=multiplicative)
@@ -122,7 +122,7 @@ def mixed_atoms(
 
 # %% ../nbs/15_factorizations.ipynb #1ed68310
 class Factorization:
-    "`A ≈ Z D + mean`. What all methods of this chapter share: checks, decoding, the dictionary."
+    "`A ≈ Z D + mean`. What all methods of this chapter share: checks, decoding, the dictionary. A method adds `fit(A) -> (Z, D)` and `encode(A)`."
     nonnegative = False  # must the activations be so?
 
     def __init__(self, nb_concepts: int, device='cpu', seed: int = 0):
@@ -157,9 +157,6 @@ class Factorization:
         D = self.get_dictionary('decode'); Z = check_matrix('Z', Z, len(D)).to(D)
         return Z @ D if self.mean is None else Z @ D + self.mean
 
-    def encode(self, A): raise NotImplementedError
-    def fit(self, A): raise NotImplementedError
-
 # %% ../nbs/15_factorizations.ipynb #aa0e6a1f
 def quiet(f, X):
     "`f(X)` without scikit-learn's warnings that more steps would help: how many are done is the caller's choice."
@@ -169,13 +166,12 @@ def quiet(f, X):
         return f(X.cpu().numpy())
 
 class SkModel(Factorization):
-    "A scikit-learn estimator with the interface of this chapter."
+    "A scikit-learn estimator with the interface of this chapter. A method adds `make()`, which gives the estimator."
     most = 'n'  # the largest number of atoms
 
     def __init__(self, nb_concepts: int, device='cpu', *, seed: int = 0, **kwargs):  # kwargs: for scikit-learn
         super().__init__(nb_concepts, device, seed); self.kwargs = kwargs
 
-    def make(self): raise NotImplementedError  # the estimator
     def read(self): return self.model.components_, getattr(self.model, 'mean_', None)  # atoms and mean
 
     def fit(self, A: torch.Tensor) -> tuple:  # (n, d) -> codes (n, k) and atoms (k, d)
@@ -290,7 +286,7 @@ def first_mixtures(
 
 # %% ../nbs/15_factorizations.ipynb #931dbad3
 class Alternating(Factorization):
-    "Codes and atoms in turn, until the objective ½ |A - Z D|² + l1_penalty Σ Z settles."
+    "Codes and atoms in turn, until the objective ½ |A - Z D|² + l1_penalty Σ Z settles. A method adds `improve(Z, A)`: better atoms in `self.D`; it returns the codes, rescaled if the atoms were."
     project = staticmethod(torch.relu)  # onto the set of codes
     inner = 5  # steps on the codes a round
 
@@ -301,7 +297,6 @@ class Alternating(Factorization):
         self.tol, self.solver, self.l1_penalty, self.init, self.verbose = tol, check_choice('solver', solver, SOLVERS), l1_penalty, check_choice('init', init, STARTS), verbose
 
     def start(self, A): self.D = first_mixtures(A, self.nb_concepts, self.init, self.seed) @ A
-    def improve(self, Z, A): raise NotImplementedError  # better atoms, in self.D; returns the codes, rescaled if the atoms were
 
     def first_codes(self, A):
         "Zeros; for multiplicative steps, which never leave zero, the positive part of the inner products and a little more."
