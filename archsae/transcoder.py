@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['SparseAutoEncoder', 'DECODERS', 'SAEConfig', 'uniform', 'Transcoder', 'geometric_median', 'start_bias',
            'set_decoder_norm', 'grid_search_norm', 'start_in_subspace', 'start_with_mlp', 'centre_encoder',
-           'paired_encoder_', 'anchored_transcoder', 'FamilyRun', 'parameter_count', 'run_family', 'tune_family',
-           'family_rows', 'family_table']
+           'paired_encoder_', 'fit_scale_', 'anchored_transcoder', 'FamilyRun', 'parameter_count', 'run_family',
+           'tune_family', 'family_rows', 'family_table']
 
 # %% ../nbs/21_transcoder.ipynb #c92f8f0d
 import math
@@ -174,12 +174,25 @@ def centre_encoder(model: Transcoder, x: torch.Tensor):  # (n, d) normalised
 # %% ../nbs/21_transcoder.ipynb #ea9134d9
 DECODERS = ('plain', 'anchor start', 'archetypal')  # the middle one is the control
 
+@torch.no_grad()
 def paired_encoder_(
     model: Transcoder,
-    R: torch.Tensor,  # (F, d) inputs that should switch each latent on
+    R: torch.Tensor,  # (F, d) inputs that should switch each latent on, centred
+    mean: torch.Tensor,  # (d,) of the inputs
 ):
-    "Encoder columns `r / |r|²`."
-    with torch.no_grad(): model.W_E.copy_((R / R.square().sum(1, keepdim=True).clamp_min(1e-6)).T)
+    "Encoder columns `r / |r|²`, and the bias that takes the mean input off."
+    model.W_E.copy_((R / R.square().sum(1, keepdim=True).clamp_min(1e-6)).T); model.b_E.copy_(-mean @ model.W_E); return model
+
+@torch.no_grad()
+def fit_scale_(
+    model: Transcoder,
+    x: torch.Tensor, y: torch.Tensor,  # (n, d) normalised
+):
+    "One factor for all atoms, by least squares: several latents that each answer 1 would overshoot together."
+    m = 0 if model.b_D is None else model.b_D
+    y_hat = model.product(model.latents(model.hidden(x))); scale = ((y - m) * y_hat).sum() / y_hat.square().sum().clamp_min(1e-12)
+    if scale > 0: scale_atoms(model.decoder, scale.item())
+    if hasattr(model.activation_function, 'theta_inf'): model.activation_function.theta_inf.fill_(math.nan)  # these were no training batches
     return model
 
 def anchored_transcoder(
@@ -204,7 +217,8 @@ def anchored_transcoder(
     model.decoder = layer if decoder == 'archetypal' else plain_decoder(D)
     if model.b_D is not None: model.b_D.data.copy_(m)
     same = cfg.hook_point_in == cfg.hook_point_out
-    return paired_encoder_(model, W @ (C_in - x.mean(0)) if paired and not same else D).to(cfg.device, cfg.dtype)
+    paired_encoder_(model.to(cfg.device, cfg.dtype), (W @ (C_in - x.mean(0)) if paired and not same else D).to(x), x.mean(0))
+    return fit_scale_(model, x[:4096], y[:4096])
 
 # %% ../nbs/21_transcoder.ipynb #5f1a3cda
 from typing import NamedTuple
