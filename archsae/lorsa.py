@@ -6,7 +6,7 @@
 __all__ = ['STARTS', 'LorsaConfig', 'check_lorsa', 'rotary_frequencies', 'rotate', 'QKNorm', 'gaussian', 'xavier', 'Lorsa',
            'explicit_hidden', 'BlockDictionary', 'block_decoder', 'Heads', 'heads_of', 'fixed_factor', 'copy_patterns',
            'exact_lorsa', 'context_activations', 'layer_path', 'attended', 'initialize_lorsa_with_mhsa',
-           'centre_values', 'head_anchors', 'fit_scale', 'anchored_lorsa', 'start_at_anchors']
+           'centre_values', 'head_anchors', 'fit_scale', 'unit_atoms', 'anchored_lorsa', 'start_at_anchors']
 
 # %% ../nbs/23_lorsa.ipynb #98677af3
 import math
@@ -374,6 +374,17 @@ def fit_scale(
     model.W_V *= a; model.b_V *= a; return model
 
 # %% ../nbs/23_lorsa.ipynb #0ef8f0fe
+@torch.no_grad()
+def unit_atoms(model: Lorsa, heads: int) -> Lorsa:
+    "Atoms of every head with norm 1 on average, by one factor a head that its values take back: the same function, other sizes for the optimizer."
+    n = model.decoder_norm().view(heads, -1).mean(1).clamp_min(1e-12).repeat_interleave(model.cfg.d_sae // heads)
+    model.W_V *= n[:, None]; model.b_V *= n
+    if isinstance(model.decoder, BlockDictionary):
+        for b in model.decoder.blocks: b.unit_scale_()
+    else: model.decoder._weights /= n[:, None]
+    return model
+
+# %% ../nbs/23_lorsa.ipynb #8655d0b0
 STARTS = ('random', *DECODERS)  # 'plain' begins at the layer, and 'random' nowhere
 
 def anchored_lorsa(
@@ -385,6 +396,7 @@ def anchored_lorsa(
     how: str = 'kmeans', delta: float = 0.,  # see `head_anchors`; in units of the spread of a head's points
     values: str = 'adjoint',  # value rows of the last two: through the head, or 'paired' with the attended inputs
     scaled: bool = True,  # see `fit_scale`
+    unit: bool = False,  # see `unit_atoms`; for those that begin at anchors
     seed: int = 0,
     **kwargs,  # of RelaxedArchetypalDictionary
 ) -> Lorsa:
@@ -396,6 +408,7 @@ def anchored_lorsa(
     if decoder == 'plain': initialize_lorsa_with_mhsa(model, heads, x, seed)
     else: start_at_anchors(model, heads, head_anchors(copy_patterns(model, heads), heads, x, mask, points or cfg.d_sae // len(heads.W_V), how, seed=seed), delta, values, seed, **kwargs); centre_values(model, x, mask)
     if decoder == 'anchor start': model.decoder = plain_decoder(model.W_O.detach())
+    if unit and decoder != 'plain': unit_atoms(model, len(heads.W_V))
     return (fit_scale(model, x, y, mask) if scaled else model).to(cfg.device, cfg.dtype)
 
 @torch.no_grad()
