@@ -337,7 +337,8 @@ def identifiability_work(s) -> list:
     return tuned + [t for m in (*s.SAES, 'TopK, rate of A-SAE') for t in of(families * len(s.seeds), s.setup['epochs'], s.setup['p'] if m in ('A-SAE', 'RA-SAE') else 0)]
 
 def concepts_work(s) -> list:
-    return arms_of(s, [a for a in s.ARM if a != 'ra'], s.n_runs, s.top_k) + arms_of(s, ('ra',), s.n_runs - 1, s.top_k) + [Fit(s.n_runs, s.k)]  # the first seed's own points are the shared ones
+    n = min(s.sizes.get('images') or s.m, s.m) * s.per
+    return arms_of(s, [a for a in s.ARM if a != 'ra'], s.n_runs, s.top_k, n=n) + arms_of(s, ('ra',), s.n_runs - 1, s.top_k, n=n) + [Fit(s.n_runs, s.k, n)]  # the first seed's own points are the shared ones
 
 def anchors_work(s) -> list:
     def of(runs, p, level): return Training(runs, s.k, p, level, s.epochs, s.batch_size)
@@ -446,8 +447,8 @@ def cost(work: list, data: Data, rate) -> dict:
 # %% ../nbs/27_figures.ipynb #97415f5a
 def with_unit(x: float, unit: str) -> str:
     "`1.3 TB`, `12 GFLOPs`."
-    power = next((i for i in range(6, 0, -1) if x >= 1000 ** i), 0)
-    return f"{x / 1000 ** power:.3g} {' kMGTPE'[power].strip()}{unit}"
+    power = next((i for i in range(8, 0, -1) if x >= 1000 ** i), 0)
+    return f"{x / 1000 ** power:.3g} {' kMGTPEZY'[power].strip()}{unit}"
 
 def show_estimate(rows: list, about: dict) -> str:
     "The estimate as a table, what it rests on, and what it leaves out."
