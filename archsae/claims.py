@@ -6,7 +6,7 @@
 __all__ = ['FUNCTIONS', 'SOURCES', 'MIDDLE', 'ARCHETYPAL', 'BASELINES', 'CLAIMS', 'Number', 'load_figures', 'matches', 'look_up',
            'Claim', 'evaluate', 'verdict', 'numbers_of', 'judge', 'summed_up', 'fig3', 'fig4', 'table1', 'table2',
            'sized', 'table3', 'second', 'level_of', 'selector', 'points_grid', 'drift', 'best_arm', 'families_won',
-           'write_ledger']
+           'text', 'on_text', 'family', 'repeats', 'better_and_steadier', 'write_ledger']
 
 # %% ../nbs/28_claims.ipynb #9889caa2
 import json
@@ -112,8 +112,9 @@ def judge(
         ours, control = (numbers_of(figures, wanted, ending) for wanted in (claim.ours, claim.control))
         for into, found in ((row['ours'], ours), (row['control']['value'], control)): into += [dict(name=name) | n._asdict() for name, n in found.items() if n]
         both = ours | control
+        source = next((n.source for n in both.values() if n), source)  # text is an embedded source too
         if both and all(both.values()): says[source] = verdict(claim, {name: n.value for name, n in both.items()})
-        elif source == 'digits': row['why'] = 'no number for ' + ', '.join(name for name, n in both.items() if not n)
+        elif not ending: row['why'] = 'no number for ' + ', '.join(name for name, n in both.items() if not n)
     return row | summed_up(claim, row, says)
 
 def summed_up(claim: Claim, row: dict, says: dict) -> dict:
@@ -195,6 +196,32 @@ CLAIMS = [
     Claim('C30', 'Correlations of atoms centre near 0, firing rates have long tails', 'Fig. 10', '-.2 to .4', dict(mean_cosine=('concepts_rates', 'mean_cosine', dict(arm='ra, own C')), top_tenth=('concepts_rates', 'top_tenth_share', dict(arm='ra, own C'))), dict(topk_cosine=('concepts_rates', 'mean_cosine', dict(arm='topk')), topk_top_tenth=('concepts_rates', 'top_tenth_share', dict(arm='topk'))), 'TopK', 'abs(mean_cosine) < .1 and top_tenth > .2'),
     Claim('C31', 'The kernel of JumpReLU matters little', 'App. G, Fig. 13', 'no numbers', dict(over_shapes=('training_kernels', 'r2', dict(panel='shape', how=np.ptp))), dict(over_widths=('training_kernels', 'r2', dict(panel='width', how=np.ptp))), 'the bandwidth', 'over_shapes < .02'),
     Claim('C32', 'RA-SAE yields more structured, novel concepts', 'Figs. 7 to 9', 'pictures', untestable='a judgement by eye; the galleries of chapter concepts show both kinds side by side, unselected'),
+]
+
+# %% ../nbs/28_claims.ipynb #30648ae6
+def text(arm, column='stability', kind='pair', **kw): return ('gpt2_stability', column, dict(arm=arm, kind=kind, centred=True) | kw)
+def on_text(arm, column): return ('gpt2_metrics', column, dict(arm=arm))
+def family(figure, decoder, column='ev', **kw): return (figure, column, dict(decoder=decoder, kind='run') | kw)
+def repeats(figure, decoder, column='stability', **kw): return family(figure, decoder, column, kind='pair', directions='decoder', **kw)
+
+def better_and_steadier(id, name, figure, **kw):
+    "One claim for each model of the family: archetypal atoms explain as much and repeat better; the control is a free start at the same anchors."
+    return Claim(id, f'An archetypal {name} explains as much as a plain one and repeats better', 'family', 'no numbers', dict(ev=family(figure, 'archetypal', **kw), plain_ev=family(figure, 'plain', **kw), stability=repeats(figure, 'archetypal', **kw), plain_stability=repeats(figure, 'plain', **kw)),
+                 dict(start_ev=family(figure, 'anchor start', **kw), start_stability=repeats(figure, 'anchor start', **kw), step_0=repeats(figure, 'archetypal', 'stability_step0', **kw), null=repeats(figure, 'plain', 'null', **kw)), 'free atoms that start at the same anchors; the value before training',
+                 'ev > plain_ev - .01 and stability > plain_stability + .05', 'start_ev > ev - .01 and start_stability >= stability - .02', 'a start at the anchors, which alone does as much')
+
+CLAIMS += [
+    Claim('L01', 'On a language model RA-SAE is more stable than TopK', 'replication', '.969, "barely moved from initialization"', dict(ra=text('ra'), topk=text('topk')), dict(ra_step_0=text('ra', 'stability_step0'), ra_own_C=text('ra, own C'), free_own_kmeans=text(['topk, own k-means', 'D free, own k-means'], '*', how=best_arm), null=text('topk', 'null')),
+          'the value before training; points of its own for each run; the better free dictionary (norm one or any) from k-means of its own', 'ra > topk + .05', 'ra_own_C <= topk + .05 or free_own_kmeans >= ra_own_C - .02', 'a start at k-means, which alone does as much'),
+    Claim('L02', '... and reconstructs as well', 'replication', 'mean squared error 147 times as large', dict(ra=on_text('ra', 'r2'), topk=on_text('topk', 'r2')), {}, '', 'ra > topk - .01'),
+    Claim('L03', '... and costs the model no more', 'asked for', 'no numbers', dict(ra=on_text('ra', 'recovered'), topk=on_text('topk', 'recovered')), {}, '', 'ra > topk - .01'),
+    better_and_steadier('F01', 'SAE of an MLP\'s output', 'family_transcoder', model='SAE'),
+    better_and_steadier('F02', 'transcoder', 'family_transcoder', model='transcoder'),
+    better_and_steadier('F03', 'cross-layer transcoder', 'family_crosslayer', model='CLT', act_fn='topk'),
+    better_and_steadier('F04', 'Lorsa', 'family_lorsa', model='Lorsa'),
+    Claim('F05', 'In Lorsa anchors lower the share of dead latents', 'family', 'open', dict(dead=family('family_lorsa', 'archetypal', 'dead', model='Lorsa'), plain_dead=family('family_lorsa', 'plain', 'dead', model='Lorsa')), dict(start_dead=family('family_lorsa', 'anchor start', 'dead', model='Lorsa')),
+          'free atoms that start at the same anchors', 'dead < plain_dead - .02', 'start_dead <= dead + .02', 'a start at the anchors, which alone does as much'),
+    Claim('F06', 'A cross-layer transcoder with shared convex weights has fewer numbers to learn', 'family', '(L + 1) d / (2 p) times fewer', dict(numbers=family('family_crosslayer', 'archetypal', 'decoder_parameters', model='CLT', act_fn='topk'), plain_numbers=family('family_crosslayer', 'plain', 'decoder_parameters', model='CLT', act_fn='topk')), {}, '', 'numbers < plain_numbers'),
 ]
 
 # %% ../nbs/28_claims.ipynb #9c33958c
