@@ -296,7 +296,7 @@ def archetypal(arm: str) -> bool:
 
 def arms_of(s, arms, runs, active, **kw) -> list:
     "A training for each arm of chapter `stability`; k-means is not trained."
-    return [Training(runs, s.k, s.k if archetypal(a) else 0, active, s.epochs, s.batch_size, **kw) for a in arms if a != 'k-means']
+    return [Training(runs, s.k, getattr(s, 'p', s.k) if archetypal(a) else 0, active, s.epochs, s.batch_size, **kw) for a in arms if a != 'k-means']
 
 def choices(values) -> int:
     "How many trainings it takes to choose one of some values."
@@ -304,7 +304,7 @@ def choices(values) -> int:
 
 # %% ../nbs/27_figures.ipynb #23a7b12d
 def stability_work(s) -> list:
-    tuned = arms_of(s, dict.fromkeys((*s.arms, *(['D free, own k-means'] if s.digits else []))), choices(s.lrs), s.middle)
+    tuned = arms_of(s, dict.fromkeys((*s.arms, 'D free, own k-means')), choices(s.lrs), s.middle)
     main = [t for (_, level), arms in s.plan.items() for t in arms_of(s, arms, s.n_runs, level)]
     curves = arms_of(s, [arm for arm, *_ in s.grid], s.n_runs, s.middle)
     return tuned + main + curves + arms_of(s, s.beyond, s.n_runs * len(s.conditions), s.middle) + [Fit(3 + s.n_runs * (len(s.plan) + len(s.conditions) + 1), s.k)]
