@@ -52,7 +52,7 @@ class BaseSAEConfig:
     sae_type: ClassVar[str] = None
     layers: ClassVar[int] = None  # how many layers select together; None: there is one
 
-    def __init_subclass__(cls): CONFIGS.setdefault(vars(cls).get('sae_type'), cls)
+    def __init_subclass__(cls): CONFIGS[vars(cls).get('sae_type')] = cls  # the latest: a notebook may define one again
     def __post_init__(self): check_config(self)
     hooks_in = property(lambda self: [self.hook_point_in], doc="The places read.")
     hooks_out = property(lambda self: [self.hook_point_out], doc="The places written.")
@@ -80,10 +80,11 @@ def config_dict(
 
 def config_from(
     stored: dict,
+    kinds: dict = CONFIGS,  # sae_type -> configuration
     **changes,  # fields that differ: device, dtype, k_per
 ) -> BaseSAEConfig:
     "The configuration that was stored; fields it does not know are left out with a warning."
-    kind = CONFIGS[check_choice('sae_type', stored.get('sae_type'), sorted(k for k in CONFIGS if k))]
+    kind = kinds[check_choice('sae_type', stored.get('sae_type'), sorted(k for k in kinds if k))]
     names, quiet = {f.name for f in dataclasses.fields(kind)}, ('sae_type', 'sae_pretrained_name_or_path', 'strict_loading')
     unknown = sorted(set(stored) - names - set(quiet))
     if unknown: warnings.warn(f"config: unknown fields left out: {', '.join(unknown)}")
