@@ -126,7 +126,7 @@ class Lorsa(SparseDictionary):
     W_D, W_E = W_O, property(lambda self: self.W_V.T, doc="(d, F), what latents read, under the transcoder's name.")
     group = property(lambda self: self.cfg.d_sae // self.cfg.n_qk_heads, doc="G, latents that share a pattern.")
     attn_scale = property(lambda self: self.cfg.attn_scale or math.sqrt(self.cfg.d_qk_head))
-    materialize = Transcoder.materialize
+    materialize, transform_to_unit_decoder_norm = Transcoder.materialize, Transcoder.transform_to_unit_decoder_norm
 
 # %% ../nbs/23_lorsa.ipynb #53f89902
 @patch
@@ -208,18 +208,9 @@ def fold(self: Lorsa, factors: dict):
 
 # %% ../nbs/23_lorsa.ipynb #5e519b2b
 @patch
-@torch.no_grad()
-def transform_to_unit_decoder_norm(self: Lorsa):
-    "Atoms of norm 1, the same function, and return self."
-    if isinstance(self.decoder, BlockDictionary): raise ValueError("decoder: expected free atoms, since a norm for each atom would leave the hull; got an archetypal one, see materialize()")
-    gated = self.cfg.sparsity_include_decoder_norm or self.gate is not None
-    if not gated and 'topk' in self.cfg.act_fn: raise ValueError(f"act_fn: expected relu or jumprelu without a gate, since norms change what {self.cfg.act_fn} selects")
-    n = self.decoder_norm().clamp_min(1e-12)
-    self.decoder._weights /= (n / self.decoder.multiplier.exp())[:, None]; self.decoder.multiplier.zero_()
+def scale_hidden(self: Lorsa, n: torch.Tensor):  # (F,)
+    "Pre-activations times `n`."
     self.W_V *= n[:, None]; self.b_V *= n
-    if self.gate is not None: self.gate /= n
-    elif not gated and self.cfg.act_fn == 'jumprelu': self.activation_function.log_jumprelu_threshold += n.log()
-    return self
 
 @patch
 def directions(self: Lorsa) -> dict:  # name -> (F, d), one row a latent

@@ -18,6 +18,7 @@ from .core import check_choice, check_matrix, check_positive, generator, seeded
 from .family import BaseSAEConfig, SparseDictionary, anchor_groups, archetypal_decoder, freeze_gate, group_means, norm_factor, plain_decoder, reconstruction_loss, scale_atoms
 from .language import reading
 from .relaxation import RelaxedArchetypalDictionary
+from .sae import DictionaryLayer
 
 # %% ../nbs/21_transcoder.ipynb #0760fc53
 @dataclass(kw_only=True)
@@ -71,15 +72,20 @@ def fold(self: Transcoder, factors: dict):
 
 # %% ../nbs/21_transcoder.ipynb #40fb70e5
 @patch
+def scale_hidden(self: Transcoder, n: torch.Tensor):  # (F,)
+    "Pre-activations times `n`."
+    self.W_E *= n; self.b_E *= n
+
+@patch
 @torch.no_grad()
 def transform_to_unit_decoder_norm(self: Transcoder):
     "Atoms of norm 1, the same function, and return self."
-    if isinstance(self.decoder, RelaxedArchetypalDictionary): raise ValueError("decoder: expected free atoms, since a norm for each atom would leave the hull; got an archetypal one, see materialize()")
+    if not isinstance(self.decoder, DictionaryLayer): raise ValueError("decoder: expected free atoms, since a norm for each atom would leave the hull; got an archetypal one, see materialize()")
     gated = self.cfg.sparsity_include_decoder_norm or self.gate is not None
     if not gated and 'topk' in self.cfg.act_fn: raise ValueError(f"act_fn: expected relu or jumprelu without a gate, since norms change what {self.cfg.act_fn} selects")
     n = self.decoder_norm().clamp_min(1e-12)
     self.decoder._weights /= (n / self.decoder.multiplier.exp())[:, None]; self.decoder.multiplier.zero_()
-    self.W_E *= n; self.b_E *= n
+    self.scale_hidden(n)
     if self.gate is not None: self.gate /= n
     elif not gated and self.cfg.act_fn == 'jumprelu': self.activation_function.log_jumprelu_threshold += n.log()
     return self
