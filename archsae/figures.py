@@ -299,7 +299,7 @@ def arms_of(s, arms, runs, active, **kw) -> list:
     return [Training(runs, s.k, getattr(s, 'p', s.k) if archetypal(a) else 0, active, s.epochs, s.batch_size, **kw) for a in arms if a != 'k-means']
 
 def choices(values) -> int:
-    "How many trainings it takes to choose one of some values."
+    "How many trainings it takes to choose one of some values. (A list of rates may grow, by up to three for each arm: not counted, since only the training knows.)"
     return len(values) if len(values) > 1 else 0
 
 # %% ../nbs/27_figures.ipynb #23a7b12d
@@ -338,7 +338,7 @@ def identifiability_work(s) -> list:
 
 def concepts_work(s) -> list:
     n = min(s.sizes.get('images') or s.m, s.m) * s.per
-    return arms_of(s, [a for a in s.ARM if a != 'ra'], s.n_runs, s.top_k, n=n) + arms_of(s, ('ra',), s.n_runs - 1, s.top_k, n=n) + [Fit(s.n_runs, s.k, n)]  # the first seed's own points are the shared ones
+    return arms_of(s, ('topk', 'ra'), choices(s.rates_tried), s.top_k, n=n) + arms_of(s, [a for a in s.ARM if a != 'ra'], s.n_runs, s.top_k, n=n) + arms_of(s, ('ra',), s.n_runs - 1, s.top_k, n=n) + [Fit(s.n_runs, s.k, n)]  # the first seed's own points are the shared ones
 
 def anchors_work(s) -> list:
     def of(runs, p, level): return Training(runs, s.k, p, level, s.epochs, s.batch_size)

@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['ARMS', 'Matching', 'check_alive', 'match_atoms', 'stability', 'greedy_agreement', 'shares', 'stability_null',
            'null_values', 'pairwise', 'companions', 'one_pair', 'summary', 'FreeWeights', 'make_arm', 'Run', 'run_arm',
-           'run_together', 'tune_rates', 'tune_rate', 'agreement']
+           'run_together', 'beyond', 'climb', 'tune_rates', 'tune_rate', 'agreement']
 
 # %% ../nbs/12_stability.ipynb #905457bd
+import math
 from itertools import combinations
 from typing import NamedTuple
 import numpy as np, torch
@@ -259,16 +260,39 @@ def run_together(
     return [runs[i] for i in range(len(specs))]
 
 # %% ../nbs/12_stability.ipynb #d0798bf8
+def beyond(
+    tried,  # rates
+    best: float,  # one of them
+) -> list:  # rates to try next; none if `best` lies inside
+    "One step past each end of `tried` that `best` lies at: 1, 3, 10, …"
+    return [float(f'{best * 10 / 3:.0e}')] * (best >= max(tried)) + [float(f'{best * .33:.0e}')] * (best <= min(tried))
+
+def climb(
+    score,  # rate -> number, the larger the better; FloatingPointError: diverged
+    found: dict,  # rate -> score, of the rates tried so far; grows in place
+    most: int = 3,  # rates to add
+) -> float:  # the best rate
+    "Try rates beyond the list for as long as the best lies at its end."
+    best = max(found, key=found.get)
+    for _ in range(most):
+        if not (new := beyond(found, best)): break
+        for lr in new:
+            try: found[lr] = score(lr)
+            except FloatingPointError: found[lr] = -math.inf
+        best = max(found, key=found.get)
+    return best
+
 def tune_rates(
     arms: dict,  # name -> spec without `lr`, as for `run_together`
     A: torch.Tensor, C: torch.Tensor, k: int, top_k: int, seed: int,
     fit_args: dict,  # for `fit_many`, without rates
-    rates,  # to choose from
+    rates,  # to choose from, at first; a single one is taken as it is
 ) -> dict:  # name -> rate
-    "The rate with the best R² for each arm; all are trained together."
-    tried = [(name, lr) for name, spec in arms.items() for lr in rates if spec['arm'] != 'k-means' and len(rates) > 1]
-    runs = run_together([arms[name] | dict(lr=lr) for name, lr in tried], A, C, k, top_k, seed, fit_args) if tried else []
-    best = {name: max((run.scores['r2'], lr) for (n, lr), run in zip(tried, runs) if n == name)[1] for name, _ in tried}
+    "The rate with the best R² for each arm; those of the list are trained together."
+    names = [name for name, spec in arms.items() if spec['arm'] != 'k-means' and len(rates) > 1]
+    r2 = lambda *pairs: [run.scores['r2'] for run in run_together([arms[name] | dict(lr=lr) for name, lr in pairs], A, C, k, top_k, seed, fit_args)]
+    pairs = [(name, lr) for name in names for lr in rates]; score = dict(zip(pairs, r2(*pairs) if pairs else []))
+    best = {name: climb(lambda lr: r2((name, lr))[0], {lr: score[name, lr] for lr in rates}) for name in names}
     return {name: best.get(name, rates[0]) for name in arms}
 
 def tune_rate(

@@ -264,9 +264,12 @@ def run_family(
     return FamilyRun(decoder, seed, scores, start, model.directions(), model)
 
 def tune_family(make, decoder: str, seed: int, train: dict, test: dict, rates, **fit_args) -> float:
-    "The learning rate with the best explained variance on held-out activations, by one run of a third of the steps each."
+    "The learning rate with the best explained variance on held-out activations, by one run of a third of the steps each; the list grows at the end where the best lies."
+    from archsae.stability import climb
+    if len(rates) == 1: return rates[0]
     short = fit_args | dict(steps=max(fit_args['steps'] // 3, 1))
-    return max((run_family(make, decoder, seed, train, test, lr=lr, **short).scores['ev'], lr) for lr in rates)[1] if len(rates) > 1 else rates[0]
+    ev = lambda lr: run_family(make, decoder, seed, train, test, lr=lr, **short).scores['ev']
+    return climb(ev, {lr: ev(lr) for lr in rates})
 
 def family_rows(
     runs: list,  # FamilyRuns of one decoder
