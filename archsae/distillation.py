@@ -13,7 +13,7 @@ import math, time, warnings
 from typing import NamedTuple
 import numpy as np, torch
 from torch.nn import functional as F
-from .core import cached, check_choice, check_matrix, check_positive, generator, pick_device
+from .core import cached, check_choice, check_matrix, check_positive, file_of, generator, pick_device
 from .hull import hull_distance
 
 # %% ../nbs/09_distillation.ipynb #5921c398
@@ -23,13 +23,13 @@ def nearest(
     chunk: int = 4096,  # rows at a time
 ) -> tuple:  # (n,) index of the nearest point, and (n,) squared distance to it
     "The nearest of the points `C` to every row of `A`."
-    C, labels, squared = C.to(A), [], []
+    C, n = C.to(A), len(A); labels, squared = torch.empty(n, dtype=torch.long, device=A.device), torch.empty(n, dtype=A.dtype, device=A.device)  # made at once: small pieces that stay, between large ones that go, would hold their memory
     shift = C.mean(0)  # distances do not depend on the origin, but |c|² - 2 a·c loses digits far away from it
     half = (C - shift).square().sum(1) / 2
-    for a in A.split(chunk):
+    for a, at, r in zip(A.split(chunk), labels.split(chunk), squared.split(chunk)):
         j = (half - (a - shift) @ (C - shift).T).argmin(1)
-        labels.append(j); squared.append((a - C[j]).square().sum(1))
-    return torch.cat(labels), torch.cat(squared)
+        at.copy_(j); r.copy_((a - C[j]).square().sum(1))
+    return labels, squared
 
 def cluster_means(
     A: torch.Tensor,  # (n, d)
@@ -106,14 +106,15 @@ def kmeans_pass(
     "One look at all rows: what Lloyd's step and a mini-batch step need to know."
     (p, d), shift = C.shape, C.mean(0)
     Y = C - shift; half = Y.square().sum(1) / 2
-    sums, sizes, squared = torch.zeros(p, d, dtype=torch.float64, device=C.device), torch.zeros(p, dtype=torch.long, device=C.device), []
-    for a in A.split(block or block_rows(p, C.device)):
+    sums, sizes, squared = torch.zeros(p, d, dtype=torch.float64, device=C.device), torch.zeros(p, dtype=torch.long, device=C.device), torch.empty(len(A), dtype=C.dtype, device=C.device)
+    block = block or block_rows(p, C.device)
+    for a, r in zip(A.split(block), squared.split(block)):
         x = a.to(C) - shift
         least, j = (half - products(x, Y, dtype)).min(1)
         count = j.bincount(minlength=p); sizes += count
         sums += F.embedding_bag(j.argsort(), x, count.cumsum(0) - count, mode='sum')  # sums of rows by cluster; quicker than index_add_
-        squared.append((x.square().sum(1) + 2 * least).clamp_min(0))
-    return sums + sizes[:, None] * shift.double(), sizes, torch.cat(squared)
+        r.copy_((x.square().sum(1) + 2 * least).clamp_min(0))
+    return sums + sizes[:, None] * shift.double(), sizes, squared
 
 # %% ../nbs/09_distillation.ipynb #29bcf573
 def spread_rows(
@@ -202,7 +203,9 @@ def torch_labels(
 ) -> torch.Tensor:  # (n,) on the device of `A`
     "Clusters by `kmeans_blocks`."
     C = kmeans_blocks(A, p, seed, max_iter, tol, batch_size=batch_size, dtype=dtype, device=device)
-    return torch.cat([nearest(a.to(C), C, block_rows(p, C.device))[0].to(A.device) for a in A.split(2**18)])
+    labels = torch.empty(len(A), dtype=torch.long, device=A.device)
+    for a, at in zip(A.split(2**18), labels.split(2**18)): at.copy_(nearest(a.to(C), C, block_rows(p, C.device))[0])
+    return labels
 
 # %% ../nbs/09_distillation.ipynb #8873300d
 def cluster(
@@ -228,10 +231,10 @@ def cluster(
     return Clusters(**cached(make, 'kmeans', A=A, p=p, seed=seed, batch_size=batch_size, max_iter=max_iter, tol=tol))
 
 def cluster_torch(A, p, seed, batch_size, max_iter, tol, device=None, dtype=None) -> Clusters:
-    "The same by `kmeans_blocks`; the cache is used up to 2^30 numbers, since more take longer to read and compare."
+    "The same by `kmeans_blocks`; in memory, the cache is used up to 2^30 numbers, since more take longer to read and compare."
     if device is not None: device = pick_device(device)
     def make(): return settled(A, torch_labels(A, p, seed, batch_size, max_iter, tol, device, dtype), p)._asdict()
-    if A.numel() > 2**30: return Clusters(**make())
+    if A.numel() > 2**30 and file_of(A) is None: return Clusters(**make())
     got = cached(make, 'kmeans', A=A, p=p, seed=seed, batch_size=batch_size, max_iter=max_iter, tol=tol, engine='torch', device=(device or A.device).type, dtype=str(dtype))
     return Clusters(**{k: v.to(A.device) for k, v in got.items()})
 

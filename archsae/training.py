@@ -7,7 +7,7 @@ __all__ = ['mse_l1', 'mse_hoyer', 'mse_kappa_4', 'SPARSE_PENALTIES', 'SPARSE_FRO
            'mse_penalty', 'mse_elastic', 'mse_l0', 'sparse_hoyer', 'sparse_kappa_4', 'top_k_auxiliary_loss',
            'reanimation_regularizer', 'as_criterion', 'fired_atoms', 'FiringTracker', 'auxk', 'auxk_sparse',
            'CosineScheduler', 'Guard', 'extract_input', 'retract_all', 'EpochLog', 'step_details', 'goes_sparse',
-           'clip_gradients_', 'progress_bar', 'train_sae', 'fits', 'fetched', 'Batches', 'parameter_groups',
+           'clip_gradients_', 'progress_bar', 'train_sae', 'fits', 'fetched', 'mixed', 'Batches', 'parameter_groups',
            'shrinkage', 'default_criterion', 'with_auxk', 'check_training', 'made_ready', 'fit', 'evaluate',
            'sparse_many', 'stacks', 'answers', 'fit_many', 'train_many']
 
@@ -19,7 +19,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from .codes import SparseCodes, decode, dense_is_faster, encode, pre_blocks, top_m, triton_available
-from .core import check_choice, check_matrix, check_positive, generator, pick_device
+from .core import check_choice, check_matrix, check_positive, file_of, generator, pick_device
 from .metrics import ExplainedVariance, hoyer, kappa_4, l0_eps, l1, l2
 from .relaxation import accumulating
 from .sae import SAE, BatchTopKSAE, JumpSAE, PreCodes, SparseOutput, TopKSAE, as_tokens, channels
@@ -230,12 +230,13 @@ class EpochLog:
 
     @torch.no_grad()
     def update(self, x, x_hat, codes, loss, fired):
-        self.losses.append(loss.detach()); self.n += len(codes); self.active = self.active + (codes.count() if isinstance(codes, SparseCodes) else (codes != 0).sum())
+        self.losses.append(loss.item() if loss.device.type == 'cpu' else loss.detach())  # on a CPU a tensor a step that stays would sit between the batches that go, and their memory could not be used again
+        self.n += len(codes); self.active = self.active + (codes.count() if isinstance(codes, SparseCodes) else (codes != 0).sum())
         self.ev.add(x, x_hat); self.fired = fired if self.fired is None else self.fired | fired
 
     def write(self, logs: dict):
         "To the keys of `train_sae`."
-        losses = torch.stack(self.losses).float().tolist()
+        losses = torch.stack(self.losses).float().tolist() if torch.is_tensor(self.losses[0]) else self.losses
         logs['step_loss'] += losses; logs['avg_loss'].append(sum(losses) / len(losses)); logs['r2'].append(self.ev.value)
         logs['z_sparsity'].append(float(self.active) / self.n); logs['dead_features'].append(1 - self.fired.float().mean().item())
         logs['time_epoch'].append(time.time() - self.start)
@@ -349,14 +350,25 @@ def fetched(batches, device):
         torch.cuda.current_stream(device).wait_stream(stream); following.record_stream(torch.cuda.current_stream(device)); ahead = following
     if ahead is not None: yield ahead
 
+def mixed(A: torch.Tensor, size: int, g: torch.Generator, run: int, pool: int):
+    "Batches of a matrix on disk: runs of neighbouring rows in random order, and the rows of a pool of many runs (`pool` bytes) in random order."
+    starts = torch.randperm(math.ceil(len(A) / run), generator=g) * run; left = A[:0]
+    for group in starts.split(max(pool // (run * A.shape[1] * A.element_size()), 1)):
+        rows = torch.cat([left, *(A[i:i + run] for i in group.tolist())])
+        rows = rows[torch.randperm(len(rows), generator=g)]; full = len(rows) // size * size
+        if full: yield from rows[:full].split(size)
+        left = rows[full:]
+    if len(left): yield left
+
 class Batches:
     "The rows of a tensor in batches, shuffled anew every epoch in an order that depends only on the seed."
+    run, pool = 256, 2**30  # for a matrix on disk: rows read in one go, and bytes that are shuffled together
     def __init__(self, A: torch.Tensor, batch_size: int, seed: int = 0, device=None):
         self.A, self.size, self.gen, self.device = A, batch_size, generator(seed), torch.device(device or A.device)
     def __len__(self): return math.ceil(len(self.A) / self.size)
     def __iter__(self):
-        order = torch.randperm(len(self.A), generator=self.gen).to(self.A.device)
-        here = (self.A[rows] for rows in order.split(self.size))
+        if file_of(self.A) is not None: here = mixed(self.A, self.size, self.gen, self.run, self.pool)
+        else: here = (self.A[rows] for rows in torch.randperm(len(self.A), generator=self.gen).to(self.A.device).split(self.size))
         return fetched(here, self.device) if self.device.type == 'cuda' and self.A.device.type == 'cpu' else here
 
 def parameter_groups(

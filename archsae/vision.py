@@ -5,15 +5,16 @@
 # %% auto #0
 __all__ = ['KINDS', 'IMAGE_ENDINGS', 'PAPER_MODELS', 'as_tokens', 'model_tokens', 'prefix_kinds', 'kept_prefix', 'load_weights',
            'build_model', 'image_files', 'Photos', 'framing', 'folded', 'proportional', 'head_directions',
-           'standardised_head', 'named_model', 'compact', 'fingerprint', 'extract', 'image_tokens', 'data_folder',
-           'imagenet', 'load_source']
+           'standardised_head', 'named_model', 'compact', 'fingerprint', 'extract', 'TooFine', 'tokens_on_disk',
+           'image_tokens', 'data_folder', 'imagenet', 'load_source']
 
 # %% ../nbs/08_vision.ipynb #6bbaa425
 import hashlib, os, re, sys
+from functools import partial
 from pathlib import Path
 import numpy as np, torch
 from torch import nn
-from .core import cached, check_positive, content_key, pick_device, project_root, seeded
+from .core import cached, check_positive, content_key, memory_for_activations, pick_device, project_root, seeded, stored
 from .activations import Activations, digits, progress, select_images, standardise
 
 # %% ../nbs/08_vision.ipynb #b4321fa4
@@ -241,7 +242,6 @@ def fingerprint(
     return h.hexdigest()
 
 # %% ../nbs/08_vision.ipynb #8f571f51
-@torch.inference_mode()
 def extract(
     net,  # a timm model on its device
     photos: Photos,
@@ -250,15 +250,31 @@ def extract(
     batch_size: int = 32,
     prefix=False,  # which of the tokens before the grid to keep, as in `kept_prefix`
     device='cpu',
-) -> torch.Tensor:  # (m, t, d) float32 on the CPU
+    first: int = 0,  # image to begin with
+):  # yields (b, t, d) float32 on the CPU
     "The tokens of all images, batch by batch."
-    out = []
-    for i in progress(range(0, len(photos), batch_size), 'images to tokens'):
+    for i in progress(range(first, len(photos), batch_size), 'images to tokens'):
         x = torch.stack([photos[j] for j in range(i, min(i + batch_size, len(photos)))])
-        tokens, _, before = model_tokens(net, net.forward_features(((x - mean) / std).to(device)))
-        keep = kept_prefix(prefix_kinds(net, before), prefix) + list(range(before, tokens.shape[1]))
-        out.append((tokens if len(keep) == tokens.shape[1] else tokens[:, keep]).float().cpu())
-    return torch.cat(out)
+        with torch.inference_mode():
+            tokens, _, before = model_tokens(net, net.forward_features(((x - mean) / std).to(device)))
+            keep = kept_prefix(prefix_kinds(net, before), prefix) + list(range(before, tokens.shape[1]))
+            tokens = (tokens if len(keep) == tokens.shape[1] else tokens[:, keep]).float().cpu()
+        yield tokens
+
+class TooFine(Exception): "Tokens that float16 would change."
+
+def tokens_on_disk(
+    batches,  # first image -> (b, t, d) batches of tokens from it on
+    m: int, t: int, d: int,
+    **what,  # everything that decides them
+) -> torch.Tensor:  # (m t, d), mapped
+    "All tokens as a file, in float16 where that is harmless for every batch."
+    def half(start):
+        for x in batches(start // t):
+            if compact(x).dtype != torch.float16: raise TooFine
+            yield x.flatten(0, 1)
+    try: return stored(half, m * t, d, 'image-tokens', torch.float16, **what)
+    except TooFine: return stored(lambda start: (x.flatten(0, 1) for x in batches(start // t)), m * t, d, 'image-tokens', torch.float32, **what)
 
 # %% ../nbs/08_vision.ipynb #b5e7e0e1
 def image_tokens(
@@ -286,14 +302,16 @@ def image_tokens(
         if not first.isfinite().all(): raise ValueError(f"model: expected finite features; got NaN or Inf from {model if isinstance(model, str) else type(model).__name__}")
         directions, bias, note = head_directions(net, f)
     kinds = prefix_kinds(net, before); kept = kept_prefix(kinds, prefix)
-    tokens = cached(lambda: {'tokens': compact(extract(net, photos, mean, std, batch_size, prefix, dev))}, 'image-tokens', net=re.sub(' at 0x[0-9a-f]+', '', repr(net)), config=sorted(config.items()),
-        files=fingerprint(files, folder), prefix=kept if 0 < len(kept) < before else bool(kept), device=dev.type, weights=content_key(**net.state_dict()))['tokens'].float()
-    m, t, d = tokens.shape
-    A, mean, std = standardise(tokens.flatten(0, 1))
+    m, t, d = len(files), len(kept) + grid[0] * grid[1], first.shape[2]
+    batches = partial(extract, net, photos, mean, std, batch_size, prefix, dev)
+    what = dict(net=re.sub(' at 0x[0-9a-f]+', '', repr(net)), config=sorted(config.items()), files=fingerprint(files, folder), prefix=kept if 0 < len(kept) < before else bool(kept), device=dev.type, weights=content_key(**net.state_dict()))
+    large = 4 * m * t * d > memory_for_activations()
+    tokens = tokens_on_disk(batches, m, t, d, **what) if large else cached(lambda: {'tokens': compact(torch.cat(list(batches())))}, 'image-tokens', **what)['tokens'].float().flatten(0, 1)
+    A, mean, std = standardise(tokens)
     name = asked if isinstance(asked, str) else type(model).__name__
     if kept: note = '; '.join(filter(None, [note, 'before the grid: ' + ', '.join(kinds[i] for i in kept)]))
     return Activations(A, mean, std, torch.arange(m).repeat_interleave(t), labels, None if directions is None else directions.cpu().clone(), grid, photos, f'images:{name}:{Path(folder).name}',
-        None if bias is None else bias.cpu().clone(), prefix=len(kept), names=names, note=note)
+        None if bias is None else bias.cpu().clone(), prefix=len(kept), names=names, note=note, tokens=tokens if large else None)
 
 # %% ../nbs/08_vision.ipynb #432a2c05
 def data_folder() -> Path:
