@@ -255,7 +255,8 @@ def nearest_r2(
 ) -> float:
     "Share of the variance of `A` that is left when each row is replaced by its nearest point of `C`."
     A = check_matrix('A', A)
-    return 1 - (nearest(A, check_matrix('C', C, A.shape[1]))[1].double().sum() / (A - A.mean(0)).double().square().sum()).item()
+    mean = A.mean(0); total = sum((a - mean).double().square().sum() for a in A.split(2**14))
+    return 1 - (nearest(A, check_matrix('C', C, A.shape[1]))[1].double().sum() / total).item()
 
 # %% ../nbs/09_distillation.ipynb #e120e946
 def lof_score(X: np.ndarray, p: int, seed: int, neighbours: int = 20) -> np.ndarray:  # (n, d) -> (n,)
@@ -293,14 +294,14 @@ def select_rows(
     how: str = 'lof',  # a key of SCORES
     seed: int = 0,
     end: str = 'outer',  # 'outer': the rows farthest out; 'inner': the least far out
-    cap: int = None,  # rows that `lof` and `svm` look at; 10 000 or 4 p where not given
+    cap: int = None,  # rows that are looked at; where not given 10 000 for `lof` and `svm`, 2^20 for the others, and never less than 4 p
     **kw,  # for the score: neighbours; trees; nu, gamma; dims, directions
 ) -> torch.Tensor:  # (p,) different rows, in random order
     "The rows that a score of outlyingness puts first."
     A = check_matrix('A', A); check_positive('p', p, most=len(A)); g = generator(seed)
     check_choice('how', how, SCORES); check_choice('end', end, ('outer', 'inner') if how != 'hull' else ('outer',))
     rows = torch.randperm(len(A), generator=g)  # also breaks ties
-    if how in ('lof', 'svm'): rows = rows[:max(10_000, 4 * p) if cap is None else check_positive('cap', cap)]
+    rows = rows[:max(10_000 if how in ('lof', 'svm') else 2**20, 4 * p) if cap is None else check_positive('cap', cap)]
     if p > len(rows): raise ValueError(f"cap: expected at least p = {p} rows to choose from; got {cap}")
     score = torch.from_numpy(np.array(SCORES[how](A[rows.to(A.device)].detach().float().cpu().numpy(), p, seed, **kw)))
     if how == 'hull' and p > (score > 0).sum(): raise ValueError(f"p: expected at most {(score > 0).sum()}, the corners of the hull that were found; got {p}. More `dims` or `directions` find more")

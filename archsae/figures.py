@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
-from .core import SCALES, begin, check_positive, pick, pick_device, project_root, source_suffix
+from .core import SCALES, begin, cache_folder, check_positive, memory_for_activations, pick, pick_device, project_root, source_suffix
 
 # %% ../nbs/27_figures.ipynb #5c0c6e3f
 def code_cells(path) -> list:
@@ -334,10 +334,11 @@ def identifiability_work(s) -> list:
     families, K = len(s.by_scale) if not s.only else len(s.FAMILIES) if s.only == 'all' else len(s.only.split(',')), 17  # atoms: 10 to 20, 17 in most families
     def of(runs, epochs, p): return [Training(runs, K, p, 4, epochs, s.setup['batch_size'], s.n, 1280)]
     tuned = [t for m in s.SAES for t in of(len(s.lrs), max(s.setup['epochs'] // 3, 1), s.setup['p'] if 'A-SAE' in m else 0)]
-    return tuned + [t for m in (*s.SAES, 'TopK, rate of A-SAE') for t in of(families * len(s.seeds), s.setup['epochs'], s.setup['p'] if m in ('A-SAE', 'RA-SAE') else 0)]
+    penalties = of(2, max(s.setup['epochs'] // 3, 1), 0)  # of Vanilla and Jump; more, if the first leaves too many codes
+    return penalties + tuned + [t for m in (*s.SAES, 'TopK, rate of A-SAE') for t in of(families * len(s.seeds), s.setup['epochs'], s.setup['p'] if m in ('A-SAE', 'RA-SAE') else 0)]
 
 def concepts_work(s) -> list:
-    n = min(s.sizes.get('images') or s.m, s.m) * s.per
+    n = min(s.most_images or s.m, s.m) * s.per
     return arms_of(s, ('topk', 'ra'), choices(s.rates_tried), s.top_k, n=n) + arms_of(s, [a for a in s.ARM if a != 'ra'], s.n_runs, s.top_k, n=n) + arms_of(s, ('ra',), s.n_runs - 1, s.top_k, n=n) + [Fit(s.n_runs, s.k, n)]  # the first seed's own points are the shared ones
 
 def anchors_work(s) -> list:
@@ -458,9 +459,10 @@ def show_estimate(rows: list, about: dict) -> str:
     lines += [(r['source'].split(':')[1] if r['source'].count(':') > 1 else r['source'], r['chapter'], str(round(r['trainings'])), with_unit(r['tokens'], ''), with_unit(r['operations'], 'FLOPs'), with_unit(r['bytes'], 'B'), f"{r['hours']:.3g}") for r in rows + [total]]
     wide = [max(len(l[i]) for l in lines) for i in range(7)]
     text = ['  '.join(x.ljust(w) if i < 2 else x.rjust(w) for i, (x, w) in enumerate(zip(l, wide))).rstrip() for l in lines]
-    memory = [f"{with_unit(4. * d.tokens * d.d, 'B')} for the activations of {s}" for s, d in about['sources'].items()]
+    def place(d): return f', on disk in {cache_folder("rows")}' if 4. * d.tokens * d.d > memory_for_activations() else ''
+    memory = [f"{with_unit(4. * d.tokens * d.d, 'B')} for the activations of {s}{place(d)}" for s, d in about['sources'].items()]
     measured = [f"  {family}: a step of B={s.B}, d={s.d}, k={s.k}{f', p={s.p}' if 'archetypal' in family else ''}, {s.active} active took {ms:.3g} ms, {with_unit(r, 'FLOP/s')}; the encoder's product {with_unit(e, 'FLOP/s')}" for (family, s), (r, e, ms) in about['measured'].items()]
-    return '\n'.join([*text, '', f"memory: {'; '.join(memory)} (float32, all at once); {with_unit(max((r['model_bytes'] for r in rows), default=0), 'B')} for the largest model with its gradient and Adam's two moments",
+    return '\n'.join([*text, '', f"memory: {'; '.join(memory)} (float32); {with_unit(max((r['model_bytes'] for r in rows), default=0), 'B')} for the largest model with its gradient and Adam's two moments",
                       f"measured on {device}, extrapolated by operations:", *measured, f'left out: {LEFT_OUT}' + (f"; these chapters altogether: {', '.join(about['left_out'])}" if about['left_out'] else '')])
 
 # %% ../nbs/27_figures.ipynb #ba3654aa

@@ -79,8 +79,9 @@ def photo_folder(folder, side=128):
         for i in range(12): r, c = divmod(i, 4); Image.fromarray(x[r * side:(r + 1) * side, c * side:(c + 1) * side]).save(folder/name/f'{i}.png')
     return folder
 
-def test_scale_paper_end_to_end(shell, root, tmp_path):
-    "The paper's sizes, shrunk by parameters, on a folder of images and a timm model: first the estimate and a refusal, then with --yes the run."
+def test_scale_paper_end_to_end(shell, root, tmp_path, monkeypatch):
+    "The paper's sizes, shrunk by parameters, on a folder of images and a timm model, with the activations on disk: first the estimate and a refusal, then with --yes the run."
+    monkeypatch.setenv('ARCHSAE_MEMORY', '0')
     import timm, torch
     weights = tmp_path/'weights.pth'; torch.manual_seed(0); torch.save(timm.create_model('resnet10t', pretrained=False).state_dict(), weights)
     options = ['--scale', 'paper', '--only', 'plausibility', '--source', f"images:resnet10t:{photo_folder(tmp_path/'photos')}:{weights}", '--device', 'cpu', '--param', f'sizes={SHRUNK}',
@@ -89,7 +90,7 @@ def test_scale_paper_end_to_end(shell, root, tmp_path):
     assert r.returncode == 2 and 'yes: expected --yes' in r.stderr and not (tmp_path/'figures').exists(), r.stdout + r.stderr
     row = next(l.split() for l in r.stdout.splitlines() if l.startswith('resnet10t  16_plausibility'))
     assert int(row[2]) == 6 * (2 + 2 * 2)  # methods, times rates to choose from and sizes by runs
-    assert all(word in r.stdout for word in ('tokens seen', 'operations', 'bytes moved', 'hours on cpu', 'for the activations of', 'measured on cpu', 'left out'))
+    assert all(word in r.stdout for word in ('tokens seen', 'operations', 'bytes moved', 'hours on cpu', 'for the activations of', 'on disk in', 'measured on cpu', 'left out'))
     r = shell('archsae_figures', *options, '--yes', cwd=root)
     assert r.returncode == 0, r.stdout + r.stderr
     about = check_figure(tmp_path/'figures/table2_plausibility.resnet10t.json')
