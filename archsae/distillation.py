@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['SCORES', 'SELECTORS', 'nearest', 'cluster_means', 'Clusters', 'settled', 'sklearn_labels', 'block_rows', 'products',
            'kmeans_pass', 'spread_rows', 'minibatch_', 'kmeans_blocks', 'kmeans_cost', 'torch_labels', 'cluster',
-           'cluster_torch', 'random_points', 'nearest_r2', 'lof_score', 'isolation_score', 'svm_score', 'hull_score',
-           'select_rows', 'distil', 'hull_r2']
+           'place_to_compute', 'cluster_torch', 'random_points', 'nearest_r2', 'lof_score', 'isolation_score',
+           'svm_score', 'hull_score', 'select_rows', 'distil', 'hull_r2']
 
 # %% ../nbs/09_distillation.ipynb #eacd86e9
 import math, time, warnings
@@ -217,18 +217,22 @@ def cluster(
     max_iter: int = None,  # passes at most; 100 for scikit-learn, 20 for torch
     tol: float = 1e-4,  # see `sklearn_labels` and `kmeans_blocks`
     engine: str = 'auto',  # 'sklearn', 'torch', or 'auto': torch where `A` is on a GPU or there is much to do
-    **blocks,  # for torch: `device` to compute on, `dtype` of the product's factors
+    **blocks,  # for torch: `device` to compute on (a GPU, where there is one and much to do; else that of `A`), `dtype` of the product's factors
 ) -> Clusters:
     "k-means, the same for the same seed, from the cache if it was run before."
     A = check_matrix('A', A).detach()
     check_positive('p', p, most=len(A)); generator(seed)
     if check_choice('engine', engine, ('auto', 'sklearn', 'torch')) == 'auto': engine = 'torch' if blocks or A.device.type == 'cuda' or batch_size is None and A.numel() * p >= exact_below else 'sklearn'
     if batch_size is not None: check_positive('batch_size', batch_size)
-    if engine == 'torch': return cluster_torch(A.float(), p, seed, batch_size, max_iter or 20, tol, **blocks)
+    if engine == 'torch': return cluster_torch(A.float(), p, seed, batch_size, max_iter or 20, tol, **dict(device=place_to_compute(A, p, exact_below)) | blocks)
     if blocks: raise ValueError(f"engine: expected torch for {', '.join(blocks)}; got sklearn")
     A = A.float().cpu().contiguous(); max_iter = max_iter or 100
     def make(): return settled(A, sklearn_labels(A, p, seed, batch_size, max_iter, tol), p)._asdict()
     return Clusters(**cached(make, 'kmeans', A=A, p=p, seed=seed, batch_size=batch_size, max_iter=max_iter, tol=tol))
+
+def place_to_compute(A: torch.Tensor, p: int, much: float):
+    "A GPU for much work, if there is one; else the device of `A` (None). The rows need not fit on it."
+    return 'cuda' if torch.cuda.is_available() and A.device.type == 'cpu' and A.numel() * p >= much else None
 
 def cluster_torch(A, p, seed, batch_size, max_iter, tol, device=None, dtype=None) -> Clusters:
     "The same by `kmeans_blocks`; in memory, the cache is used up to 2^30 numbers, since more take longer to read and compare."

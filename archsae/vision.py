@@ -5,11 +5,13 @@
 # %% auto #0
 __all__ = ['KINDS', 'IMAGE_ENDINGS', 'PAPER_MODELS', 'as_tokens', 'model_tokens', 'prefix_kinds', 'kept_prefix', 'load_weights',
            'build_model', 'image_files', 'Photos', 'framing', 'folded', 'proportional', 'head_directions',
-           'standardised_head', 'named_model', 'compact', 'fingerprint', 'extract', 'TooFine', 'tokens_on_disk',
-           'image_tokens', 'data_folder', 'imagenet', 'load_source']
+           'standardised_head', 'named_model', 'compact', 'fingerprint', 'framed_batches', 'extract', 'TooFine',
+           'tokens_on_disk', 'image_tokens', 'data_folder', 'imagenet', 'load_source']
 
 # %% ../nbs/08_vision.ipynb #6bbaa425
 import hashlib, os, re, sys
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 import numpy as np, torch
@@ -242,6 +244,15 @@ def fingerprint(
     return h.hexdigest()
 
 # %% ../nbs/08_vision.ipynb #8f571f51
+def framed_batches(photos: Photos, batch_size: int, first: int = 0, ahead: int = 2):  # yields (b, 3, h, w)
+    "Batches of images from `first` on, read by threads while those before are worked on."
+    with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
+        jobs = deque()
+        for i in range(first, len(photos), batch_size):
+            jobs.append(pool.map(photos.__getitem__, range(i, min(i + batch_size, len(photos)))))
+            if len(jobs) > ahead: yield torch.stack(list(jobs.popleft()))
+        while jobs: yield torch.stack(list(jobs.popleft()))
+
 def extract(
     net,  # a timm model on its device
     photos: Photos,
@@ -253,8 +264,8 @@ def extract(
     first: int = 0,  # image to begin with
 ):  # yields (b, t, d) float32 on the CPU
     "The tokens of all images, batch by batch."
-    for i in progress(range(first, len(photos), batch_size), 'images to tokens'):
-        x = torch.stack([photos[j] for j in range(i, min(i + batch_size, len(photos)))])
+    images = framed_batches(photos, batch_size, first)
+    for _, x in zip(progress(range(first, len(photos), batch_size), 'images to tokens'), images):
         with torch.inference_mode():
             tokens, _, before = model_tokens(net, net.forward_features(((x - mean) / std).to(device)))
             keep = kept_prefix(prefix_kinds(net, before), prefix) + list(range(before, tokens.shape[1]))
