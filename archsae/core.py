@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['MAPPED', 'SCALES', 'COLORS', 'MARKERS', 'check_choice', 'check_positive', 'file_of', 'place_on_disk', 'check_matrix',
            'pick', 'generator', 'seeded', 'pick_device', 'cache_folder', 'content_key', 'cached', 'mapped',
-           'memory_for_activations', 'only_one', 'write_rows', 'stored', 'use_style', 'begin', 'project_root',
-           'figures_folder', 'plain', 'source_suffix', 'provenance', 'save_figure', 'read_figure', 'mean_sd',
-           'show_table']
+           'memory_for_activations', 'only_one', 'write_rows', 'StartOver', 'stored', 'use_style', 'begin',
+           'project_root', 'figures_folder', 'plain', 'source_suffix', 'provenance', 'save_figure', 'read_figure',
+           'mean_sd', 'show_table']
 
 # %% ../nbs/00_core.ipynb #e265582c
 import contextlib, hashlib, json, math, os, random, shutil, subprocess, tempfile, time, weakref
@@ -180,6 +180,8 @@ def write_rows(blocks, n: int, d: int, part: Path, dtype: torch.dtype = torch.fl
     if start != n: raise ValueError(f"blocks: expected {n} rows; got {start}")
     rows.flush()
 
+class StartOver(Exception): "Raised by blocks of rows when what was written before is of no use."
+
 def stored(
     blocks,  # start -> the blocks of rows, in order, from row `start` on
     n: int, d: int,
@@ -192,7 +194,11 @@ def stored(
     if not path.exists():
         with only_one(path.with_suffix('.lock')):
             if not path.exists():
-                part = path.with_suffix('.part'); write_rows(blocks, n, d, part, dtype); part.replace(path); part.with_suffix('.rows').unlink(missing_ok=True)
+                part = path.with_suffix('.part')
+                try: write_rows(blocks, n, d, part, dtype); part.replace(path)
+                except StartOver: part.unlink(missing_ok=True); raise
+                finally:
+                    if not part.exists(): part.with_suffix('.rows').unlink(missing_ok=True)
     return mapped(path)
 
 # %% ../nbs/00_core.ipynb #99d58aaa

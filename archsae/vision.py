@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 import numpy as np, torch
 from torch import nn
-from .core import cached, check_positive, content_key, memory_for_activations, pick_device, project_root, seeded, stored
+from .core import StartOver, cached, check_positive, content_key, memory_for_activations, pick_device, project_root, seeded, stored
 from .activations import Activations, digits, progress, select_images, standardise
 
 # %% ../nbs/08_vision.ipynb #b4321fa4
@@ -272,7 +272,7 @@ def extract(
             tokens = (tokens if len(keep) == tokens.shape[1] else tokens[:, keep]).float().cpu()
         yield tokens
 
-class TooFine(Exception): "Tokens that float16 would change."
+class TooFine(StartOver): "Tokens that float16 would change."
 
 def tokens_on_disk(
     batches,  # first image -> (b, t, d) batches of tokens from it on
