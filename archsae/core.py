@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MAPPED', 'SCALES', 'COLORS', 'MARKERS', 'check_choice', 'check_positive', 'file_of', 'place_on_disk', 'check_matrix',
            'pick', 'generator', 'seeded', 'pick_device', 'cache_folder', 'content_key', 'cached', 'mapped',
-           'memory_for_activations', 'only_one', 'write_rows', 'StartOver', 'stored', 'use_style', 'begin',
+           'memory_for_activations', 'only_one', 'write_rows', 'StartOver', 'rows_file', 'stored', 'use_style', 'begin',
            'project_root', 'figures_folder', 'plain', 'source_suffix', 'provenance', 'save_figure', 'read_figure',
            'mean_sd', 'show_table']
 
@@ -152,10 +152,11 @@ def memory_for_activations() -> float:  # bytes
     "How large activations may become before they are kept on disk: `$ARCHSAE_MEMORY` in GB, else half of the machine's memory."
     given = os.environ.get('ARCHSAE_MEMORY')
     try:
-        if given: return float(given) * 1e9
+        if given and 0 <= float(given): return float(given) * 1e9
+        if given: raise ValueError  # negative, or NaN
         return os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2
     except (AttributeError, OSError): return math.inf  # a system that does not say
-    except ValueError: raise ValueError(f"ARCHSAE_MEMORY: expected a number of gigabytes; got {given!r}") from None
+    except ValueError: raise ValueError(f"ARCHSAE_MEMORY: expected a number of gigabytes >= 0; got {given!r}") from None
 
 # %% ../nbs/00_core.ipynb #811dcc74
 @contextlib.contextmanager
@@ -182,6 +183,10 @@ def write_rows(blocks, n: int, d: int, part: Path, dtype: torch.dtype = torch.fl
 
 class StartOver(Exception): "Raised by blocks of rows when what was written before is of no use."
 
+def rows_file(n: int, d: int, name: str, dtype: torch.dtype = torch.float32, **what) -> Path:
+    "Where `stored` keeps the rows that these arguments stand for."
+    return cache_folder('rows')/f'{name}-{content_key(n=n, d=d, dtype=str(dtype), **what)}.npy'
+
 def stored(
     blocks,  # start -> the blocks of rows, in order, from row `start` on
     n: int, d: int,
@@ -190,7 +195,7 @@ def stored(
     **what,  # everything that decides its content
 ) -> torch.Tensor:  # (n, d), mapped
     "The rows that `blocks` gives, in a file of the cache folder: `cached` for what does not fit into memory."
-    path = cache_folder('rows')/f'{name}-{content_key(n=n, d=d, dtype=str(dtype), **what)}.npy'
+    path = rows_file(n, d, name, dtype, **what)
     if not path.exists():
         with only_one(path.with_suffix('.lock')):
             if not path.exists():

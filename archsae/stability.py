@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ARMS', 'Matching', 'check_alive', 'match_atoms', 'stability', 'greedy_agreement', 'shares', 'stability_null',
            'null_values', 'pairwise', 'companions', 'one_pair', 'summary', 'FreeWeights', 'make_arm', 'Run', 'run_arm',
-           'run_together', 'beyond', 'climb', 'tune_rates', 'tune_rate', 'agreement']
+           'run_together', 'next_rates', 'climb', 'tune_rates', 'tune_rate', 'agreement']
 
 # %% ../nbs/12_stability.ipynb #905457bd
 import math
@@ -260,7 +260,7 @@ def run_together(
     return [runs[i] for i in range(len(specs))]
 
 # %% ../nbs/12_stability.ipynb #d0798bf8
-def beyond(
+def next_rates(
     tried,  # rates
     best: float,  # one of them
 ) -> list:  # rates to try next; none if `best` lies inside
@@ -275,7 +275,7 @@ def climb(
     "Try rates beyond the list for as long as the best lies at its end."
     best = max(found, key=found.get)
     for _ in range(most):
-        if not (new := beyond(found, best)): break
+        if not (new := next_rates(found, best)): break
         for lr in new:
             try: found[lr] = score(lr)
             except FloatingPointError: found[lr] = -math.inf

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 import numpy as np, torch
 from torch import nn
-from .core import StartOver, cached, check_positive, content_key, memory_for_activations, pick_device, project_root, seeded, stored
+from .core import StartOver, cached, check_positive, content_key, memory_for_activations, pick_device, project_root, rows_file, seeded, stored
 from .activations import Activations, digits, progress, select_images, standardise
 
 # %% ../nbs/08_vision.ipynb #b4321fa4
@@ -284,8 +284,11 @@ def tokens_on_disk(
         for x in batches(start // t):
             if compact(x).dtype != torch.float16: raise TooFine
             yield x.flatten(0, 1)
-    try: return stored(half, m * t, d, 'image-tokens', torch.float16, **what)
-    except TooFine: return stored(lambda start: (x.flatten(0, 1) for x in batches(start // t)), m * t, d, 'image-tokens', torch.float32, **what)
+    size = m * t, d, 'image-tokens'
+    if not rows_file(*size, torch.float32, **what).exists():   # else an earlier call found out
+        try: return stored(half, *size, torch.float16, **what)
+        except TooFine: pass
+    return stored(lambda start: (x.flatten(0, 1) for x in batches(start // t)), *size, torch.float32, **what)
 
 # %% ../nbs/08_vision.ipynb #b5e7e0e1
 def image_tokens(
