@@ -1,8 +1,8 @@
 "archsae_figures from the command line, on real chapters and on broken ones, and what is committed in figures/."
 import json, shutil
 import nbformat, pytest
-from archsae.core import SCALES
-from archsae.figures import archsae_figures, chapters, declared_figures
+from archsae.book.scales import SCALES
+from archsae.book.figures import archsae_figures, chapters, declared_figures
 
 KEYS = {'name', 'chapter', 'scale', 'source', 'params', 'seeds', 'rows', 'volatile'}
 CHEAP = ('04_sparsity',)  # seconds
@@ -57,7 +57,7 @@ def test_a_chapter_that_fails(shell, root, tmp_path):
     chapter(tmp_path/'nbs', '01_wrong', 'numbers = [1, 2]', 'numbers[7]  # too far')
     chapter(tmp_path/'nbs', '02_silent', "if False: save_figure(None, 'silent_one', [])")
     chapter(tmp_path/'nbs', '03_right', '''import matplotlib.pyplot as plt
-from archsae.core import begin, save_figure
+from archsae.book.scales import begin, save_figure
 about = begin('right', scale); fig, ax = plt.subplots()
 save_figure(fig, 'right_one', [dict(x=1)], **about)''')
     r = shell('archsae_figures', '--figures', 'figures', '--out', 'out', '--jobs', 2)
