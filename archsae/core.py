@@ -8,9 +8,18 @@ __all__ = ['MAPPED', 'check_choice', 'check_positive', 'file_of', 'place_on_disk
            'memory_for_activations', 'only_one', 'write_rows', 'StartOver', 'rows_file', 'stored']
 
 # %% ../nbs/00_core.ipynb #e265582c
-import contextlib, hashlib, json, math, os, random, shutil, subprocess, tempfile, time, weakref
+import contextlib
+import hashlib
+import importlib
+import math
+import os
+import random
+import shutil
+import time
+import weakref
 from pathlib import Path
-import numpy as np, torch
+import numpy as np
+import torch
 
 # %% ../nbs/00_core.ipynb #7388b40e
 def check_choice(
@@ -54,11 +63,19 @@ def check_matrix(
     if A.ndim != 2 or 0 in A.shape: raise ValueError(f"{name}: expected shape (n, {width or 'd'}) with n > 0; got {tuple(A.shape)}")
     if width is not None and A.shape[1] != width: raise ValueError(f"{name}: expected {width} columns; got {A.shape[1]}")
     if not A.is_floating_point(): raise ValueError(f"{name}: expected real numbers; got {A.dtype}")
-    if file_of(A) is not None: return A  # was looked at when it was written; reading a terabyte takes a while
+    if A.is_meta or file_of(A) is not None: return A  # a tensor on 'meta' has no values; a file was looked at when it was written; reading a terabyte takes a while
     if not torch.stack(A.detach().aminmax()).isfinite().all():  # NaN spreads; A.isfinite() would need a copy of A
         bad = (~A.isfinite().all(1)).nonzero()[:, 0]
         raise ValueError(f"{name}: expected finite numbers; got NaN or Inf in {len(bad)} of {len(A)} rows, the first at row {bad[0].item()}")
     return A
+
+# %% ../nbs/00_core.ipynb #a7c3e1d0
+def needs(package: str, extra: str):
+    "The module `package`, imported when it is asked for; without it an `ImportError` that says which extra of archsae brings it."
+    try:
+        return importlib.import_module(package)
+    except ImportError:
+        raise ImportError(f"{package} is not installed; pip install 'archsae[{extra}]'") from None
 
 # %% ../nbs/00_core.ipynb #cba8e6df
 try:
