@@ -360,4 +360,4 @@ def load_source(
     if kind == 'imagenet' and not rest: return imagenet(device, limit)
     if kind != 'digits' or rest: raise ValueError(f"source: expected digits, imagenet or images:MODEL:FOLDER[:CHECKPOINT]; got {source!r}")
     acts = digits(device)
-    return acts if limit is None or limit >= len(acts.labels) else select_images(acts, np.linspace(0, len(acts.labels) - 1, limit).round().astype(int))
+    return acts if limit is None or limit >= len(acts.labels) else acts.select(np.linspace(0, len(acts.labels) - 1, limit).round().astype(int))
