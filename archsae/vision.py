@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np, torch
 from torch import nn
 from .core import StartOver, cached, check_positive, content_key, memory_for_activations, pick_device, project_root, rows_file, seeded, stored
-from .activations import Activations, digits, progress, select_images, standardise
+from .activations import Activations, digits, progress, standardise
 
 # %% ../nbs/11_vision.ipynb #b4321fa4
 def as_tokens(
