@@ -6,27 +6,40 @@
 __all__ = ['train_anchored']
 
 # %% ../../nbs/30_anchors.ipynb #9c31cdff
-import torch
-from ..core import check_matrix
-from .arms import Run, make_arm
-from ..training import evaluate, fit_many
+from torch import Tensor
+from archsae.book.arms import atoms_of, finished, make_arm
+from archsae.core import Float, check_matrix
+from archsae.training import fit_many
+
+# %% ../../nbs/30_anchors.ipynb #2eb5e02d
+def _untrained(spec: dict, A: Float[Tensor, 'n d'], k: int, seed: int):
+    "The SAE of a spec: a TopK one without points, else a pure archetypal one unless the spec says more."
+    if spec.get('C') is None:
+        return make_arm('topk', A, A[:1], k, spec['top_k'], seed)
+    C = check_matrix('C', spec['C'], A.shape[1])
+    options = {name: v for name, v in spec.items() if name not in ('C', 'top_k', 'lr')}
+    return make_arm('ra', A, C, k, spec['top_k'], seed, **(dict(delta=0.) | options))
 
 # %% ../../nbs/30_anchors.ipynb #4248bfa9
-def train_anchored(
-    arms: list,  # a dict a run: `C` (p, d), or None for a plain TopK SAE; `top_k`; `lr` or 1e-3; and what `make_arm` takes: `delta`, `delta_unit`, `rule`, `use_multiplier`
-    A: torch.Tensor,  # (n, d) activations
-    k: int,  # atoms
-    seed: int = 0,  # of encoder and batches
-    fit_args: dict = {},  # for `fit_many`, without rates
-) -> list:  # a Run for each
-    "Train dictionaries on different points together; without `delta` an arm is a pure archetypal SAE."
-    if not arms: raise ValueError("arms: expected at least one; got none")
-    A = check_matrix('A', A); saes = []
-    for arm in arms:
-        if arm.get('C') is None: saes.append(make_arm('topk', A, A[:1], k, arm['top_k'], seed)); continue
-        how = dict(delta=0.) | {key: v for key, v in arm.items() if key not in ('C', 'top_k', 'lr')}
-        saes.append(make_arm('ra', A, check_matrix('C', arm['C'], A.shape[1]), k, arm['top_k'], seed, **how))
-    first = [sae.get_dictionary().detach().clone().cpu() for sae in saes]
-    fit_many(saes, A, lr=[arm.get('lr', 1e-3) for arm in arms], seed=seed, progress=False, **fit_args)
-    scored = [evaluate(sae, A) for sae in saes]
-    return [Run(seed, {key: v for key, v in s.items() if key != 'alive'}, D0, sae.get_dictionary().detach().clone().cpu(), s['alive'], sae) for sae, s, D0 in zip(saes, scored, first)]
+def train_anchored(specs: list, A: Float[Tensor, 'n d'], k: int, seed: int = 0, fit_args: dict | None = None) -> list:
+    """Train dictionaries on different points together; without `delta` a dictionary is a pure archetypal one.
+
+    Parameters
+    ----------
+    specs : a dict a run: `C` (p, d), or None for a plain TopK SAE; `top_k`; `lr` (1e-3); and options of `make_arm`
+    A : activations
+    k : number of atoms
+    seed : of encoder and batches
+    fit_args : epochs, batch_size, … of `fit_many`, without rates
+
+    Returns
+    -------
+    A Run for each.
+    """
+    if not specs:
+        raise ValueError("specs: expected at least one; got none")
+    A = check_matrix('A', A)
+    saes = [_untrained(spec, A, k, seed) for spec in specs]
+    D0 = [atoms_of(sae) for sae in saes]
+    fit_many(saes, A, lr=[spec.get('lr', 1e-3) for spec in specs], seed=seed, progress=False, **(fit_args or {}))
+    return [finished(sae, D, A, seed) for sae, D in zip(saes, D0)]
