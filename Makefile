@@ -1,9 +1,10 @@
 # make figures   draw every figure (SCALE=smoke; SCALE=laptop for the committed ones)
-# make test      notebooks in sync, notebook tests, pytest
+# make test      notebooks in step, ruff, notebook tests, pytest
+# make outputs   run all chapters at SCALE and put their outputs into the notebooks
 # make readme    render README.md from nbs/index.ipynb
 # make export    write archsae/ from nbs/, and clean the notebooks
 # make clean     remove what can be made again
-# Each does its own set-up: git, make and Python 3.10 or newer are all that has to be there.
+# Each does its own set-up: git, make and Python 3.11 or newer are all that has to be there.
 PYTHON ?= python3
 VENV ?= .venv
 SCALE ?= smoke
@@ -17,10 +18,13 @@ ARGS ?=
 BIN = $(VENV)/bin
 READY = $(VENV)/archsae-ready
 
-.PHONY: figures test readme export clean setup
+.PHONY: figures outputs test readme export clean setup
 
 figures: $(READY)
 	@$(BIN)/archsae_figures --scale '$(SCALE)' --jobs '$(JOBS)' $(if $(FIGURES),--figures '$(FIGURES)') $(if $(OUT),--out '$(OUT)') $(ARGS)
+
+outputs: $(READY)
+	@t=$$(mktemp -d) && $(MAKE) figures OUT="$$t" && $(BIN)/python .ci/outputs.py "$$t" '$(SCALE)'; rc=$$?; rm -rf "$$t"; exit $$rc
 
 test: $(READY)
 	@$(BIN)/python .ci/test.py

@@ -7,9 +7,9 @@ python=$1 venv=$2 ready=$3
 now=$(cat settings.ini setup.py pyproject.toml | cksum)
 if [ -f "$ready" ] && [ "$(cat "$ready")" = "$now" ] && "$venv/bin/python" -c '' 2>/dev/null; then touch "$ready"; exit 0; fi
 
-command -v "$python" >/dev/null 2>&1 || { echo "set-up: no '$python' here; install Python 3.10 or newer, or call make PYTHON=/path/to/python" >&2; exit 1; }
-"$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
-    { echo "set-up: expected Python 3.10 or newer; got $("$python" -V 2>&1) ('$python'); call make PYTHON=/path/to/python3.10" >&2; exit 1; }
+command -v "$python" >/dev/null 2>&1 || { echo "set-up: no '$python' here; install Python 3.11 or newer, or call make PYTHON=/path/to/python" >&2; exit 1; }
+"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+    { echo "set-up: expected Python 3.11 or newer; got $("$python" -V 2>&1) ('$python'); call make PYTHON=/path/to/python3.11" >&2; exit 1; }
 
 if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
     echo "set-up: creating $venv with $("$python" -V 2>&1)"

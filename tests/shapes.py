@@ -1,8 +1,8 @@
 """Every shape that is written in a signature of archsae is checked while the tests run.
 
-`install()` wraps the functions and methods of each module of archsae when it is imported. A call that returns must have had
-the shapes that its annotations tell: `Float[Tensor, 'n d']` of two arguments means the same n. A call that raises is left
-alone, since saying what was wrong is the function's own business."""
+`install()` wraps the functions and methods of each module of archsae when it is imported. A call that returns must
+have had the shapes that its annotations tell: `Float[Tensor, 'n d']` of two arguments means the same n. A call that
+raises is left alone, since saying what was wrong is the function's own business."""
 import functools
 import importlib.abc
 import inspect

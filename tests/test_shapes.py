@@ -9,7 +9,8 @@ from shapes import ShapeError, checked
 
 
 @checked
-def product(X: Float[Tensor, 'n d'], W: Float[Tensor, 'k d'], rows: Int[Tensor, ' m'] | None = None) -> Float[Tensor, 'n k']:
+def product(X: Float[Tensor, 'n d'], W: Float[Tensor, 'k d'],
+            rows: Int[Tensor, ' m'] | None = None) -> Float[Tensor, 'n k']:
     return X[rows] @ W.T if rows is not None else X @ W.T
 
 
