@@ -1,6 +1,7 @@
-"""outputs.py FOLDER SCALE: put the outputs of the notebooks that archsae_figures executed into FOLDER (--out)
-into nbs/, so that the chapters read without being run. A notebook whose code has changed since is refused, and the scale is noted
-in each. Progress bars and warnings of kernels are left out."""
+"""outputs.py FOLDER SCALE: put outputs of executed notebooks into nbs/, so that the chapters read without being run.
+
+FOLDER is what archsae_figures was given as --out. A notebook whose code has changed since is refused, and the scale is
+noted in each. Progress bars and warnings of kernels are left out."""
 import json
 import sys
 from pathlib import Path

@@ -28,7 +28,8 @@ def render(notebook) -> str:
     nb.cells = [shown(c) if ECHOLESS.search(c.source) else c for c in nb.cells]
     for c in nb.cells:
         if c.cell_type == 'code':
-            c.source = re.sub(r'^\s*#\s*\|.*\n', '', c.source, flags=re.M)  # other directives are not for readers
+            # other directives are not for readers
+            c.source = re.sub(r'^\s*#\s*\|.*\n', '', c.source, flags=re.M)
     text, resources = MarkdownExporter().from_notebook_node(nb)
     if resources['outputs']:
         raise ValueError(f"{notebook}: expected pictures as links to ../figures; got one in the output of a cell")

@@ -1,5 +1,7 @@
 """All tests: notebooks and package in step, ruff, nbdev_test, pytest.
-Every step runs, whatever became of the one before it. The last line is `N passed, M failed`; the exit code is 1 if M > 0."""
+
+Every step runs, whatever became of the one before it. The last line is `N passed, M failed`; the exit code is 1 if
+M > 0."""
 import os
 import re
 import shutil
