@@ -21,7 +21,7 @@ from archsae.kernels import (Transposed, gathered_dots, select_topk, sparse_deco
 from archsae.supports import dots_at
 
 # %% ../nbs/07_codes.ipynb #d884b502
-def sort_by_atom(index: Int[Tensor, '...'], starts: Int[Tensor, ' n+1'], width: int) -> Transposed:
+def sort_by_atom(index: Int[Tensor, '...'], starts: Int[Tensor, ' bounds'], width: int) -> Transposed:
     "Sparse places sorted by atom; the order within an atom is that of the tokens."
     flat = index.flatten()
     if flat.device.type != 'cpu':
@@ -35,7 +35,7 @@ def sort_by_atom(index: Int[Tensor, '...'], starts: Int[Tensor, ' n+1'], width: 
     order, rows, offsets = by_column.data, by_column.indices, by_column.indptr
     return Transposed(*(torch.from_numpy(a).long() for a in (order, rows, offsets)))
 
-# %% ../nbs/07_codes.ipynb #4a488301
+# %% ../nbs/07_codes.ipynb #5f47a299
 def check_places(values: Tensor, index: Tensor, offsets: Tensor | None):
     "A `ValueError` if these are not the values and places of sparse codes."
     if values.shape != index.shape:
@@ -47,7 +47,7 @@ def check_places(values: Tensor, index: Tensor, offsets: Tensor | None):
         raise ValueError(f"index: expected whole numbers; got {index.dtype}")
 
 
-def even_starts(values: Tensor, index: Tensor) -> Int[Tensor, ' n+1']:
+def even_starts(values: Tensor, index: Tensor) -> Int[Tensor, ' bounds']:
     "Where each token begins in the flat values if all have `m` numbers."
     n, m = values.shape
     if m == 0:
@@ -71,7 +71,7 @@ class SparseCodes:
     """
 
     def __init__(self, values: Float[Tensor, '...'], index: Int[Tensor, '...'], width: int,
-                 offsets: Int[Tensor, ' n+1'] | None = None):
+                 offsets: Int[Tensor, ' bounds'] | None = None):
         check_places(values, index, offsets)
         self.values = values
         self.index = index
@@ -101,7 +101,7 @@ class SparseCodes:
         "Of the values."
         return self.values.dtype
 
-    def starts(self) -> Int[Tensor, ' n+1']:
+    def starts(self) -> Int[Tensor, ' bounds']:
         "Where each token begins in the flat values."
         return even_starts(self.values, self.index) if self.offsets is None else self.offsets
 
@@ -407,7 +407,7 @@ def products_for(D: Float[Tensor, 'k d'], codes: SparseCodes) -> Products:
         return DENSE
     return TRITON
 
-# %% ../nbs/07_codes.ipynb #0b81ca87
+# %% ../nbs/07_codes.ipynb #7f0f7459
 def encode(X: Float[Tensor, 'n d'], W: Float[Tensor, 'k d'], b: Float[Tensor, ' k'] | None,
            codes: SparseCodes) -> SparseCodes:
     """Pre-codes at given places, with gradients to X, W and b.
@@ -425,7 +425,7 @@ def encode(X: Float[Tensor, 'n d'], W: Float[Tensor, 'k d'], b: Float[Tensor, ' 
     """
     return codes.replace(Dots.apply(X, W, b, codes, products_for(W, codes)))
 
-# %% ../nbs/07_codes.ipynb #c0fcc642
+# %% ../nbs/07_codes.ipynb #af1fb962
 def decode(codes: SparseCodes, D: Float[Tensor, 'k d']) -> Float[Tensor, 'n d']:
     """`Z D`, with gradients to the values of the codes and to D.
 

@@ -79,7 +79,7 @@ def gather_sum_kernel():
 CHUNK = 128  # triples that one program adds up
 
 
-def further_pieces(offsets: Int[Tensor, ' b+1'], total: int, chunk: int = CHUNK
+def further_pieces(offsets: Int[Tensor, ' bounds'], total: int, chunk: int = CHUNK
                    ) -> tuple[Int[Tensor, ' pieces'], Int[Tensor, ' pieces'], Int[Tensor, ' b']]:
     """Where long segments are cut: starts and stops of the pieces after each segment's first.
 
@@ -96,7 +96,7 @@ def further_pieces(offsets: Int[Tensor, ' b+1'], total: int, chunk: int = CHUNK
     stops = torch.where(needed, torch.minimum(starts + chunk, offsets[owner + 1]), 0)
     return starts, stops, last
 
-# %% ../nbs/A1_kernels.ipynb #03f9dbd3
+# %% ../nbs/A1_kernels.ipynb #699890f7
 def accumulator(dtype: torch.dtype) -> tuple:
     "What sums of `dtype` are kept in: fp32, for float64 float64. As torch and as Triton call it."
     import triton.language as tl
@@ -109,7 +109,7 @@ def on_device(t: Tensor):
     return torch.cuda.device(t.device) if t.is_cuda else contextlib.nullcontext()
 
 # %% ../nbs/A1_kernels.ipynb #c46ac99e
-def gather_sum(values: Float[Tensor, ' N'], index: Int[Tensor, ' N'], offsets: Int[Tensor, ' b+1'],
+def gather_sum(values: Float[Tensor, ' N'], index: Int[Tensor, ' N'], offsets: Int[Tensor, ' bounds'],
                D: Float[Tensor, 'k d'], longest: int | None = None, dtype: torch.dtype | None = None,
                chunk: int = CHUNK) -> Float[Tensor, 'b d']:
     """`torch.stack([values[s:e] @ D[index[s:e]] for s, e in zip(offsets, offsets[1:])])`
@@ -143,8 +143,8 @@ def gather_sum(values: Float[Tensor, ' N'], index: Int[Tensor, ' N'], offsets: I
     return out
 
 # %% ../nbs/A1_kernels.ipynb #f0cc0b7f
-def row_offsets(index: Int[Tensor, '...'], offsets: Int[Tensor, ' n+1'] | None = None, k: int | None = None
-                ) -> Int[Tensor, ' n+1']:
+def row_offsets(index: Int[Tensor, '...'], offsets: Int[Tensor, ' bounds'] | None = None, k: int | None = None
+                ) -> Int[Tensor, ' bounds']:
     "Where rows start in the flat codes: `offsets`, or for (n, m) codes `0, m, 2 m, ...`."
     if index.ndim != (2 if offsets is None else 1):
         got = f"{tuple(index.shape)}{'' if offsets is None else ' with offsets'}"
@@ -159,7 +159,7 @@ def row_offsets(index: Int[Tensor, '...'], offsets: Int[Tensor, ' n+1'] | None =
 
 
 def sparse_decode(values: Float[Tensor, '...'], index: Int[Tensor, '...'], D: Float[Tensor, 'k d'],
-                  offsets: Int[Tensor, ' n+1'] | None = None, dtype: torch.dtype | None = None
+                  offsets: Int[Tensor, ' bounds'] | None = None, dtype: torch.dtype | None = None
                   ) -> Float[Tensor, 'n d']:
     "`Z @ D`, with `Z = zeros(n, k).scatter_add(1, index, values)`, in `dtype`, that of `D` where not given."
     if values.shape != index.shape:
@@ -195,9 +195,9 @@ def dots_kernel():
             tl.store(out + e, tl.sum(acc, 1).to(out.dtype.element_ty), mask=e < stop)
     return kernel
 
-# %% ../nbs/A1_kernels.ipynb #092bf746
+# %% ../nbs/A1_kernels.ipynb #80021a27
 def gathered_dots(g: Float[Tensor, 'n d'], index: Int[Tensor, '...'], D: Float[Tensor, 'k d'],
-                  offsets: Int[Tensor, ' n+1'] | None = None, dtype: torch.dtype | None = None
+                  offsets: Int[Tensor, ' bounds'] | None = None, dtype: torch.dtype | None = None
                   ) -> Float[Tensor, '...']:
     "`(g @ D.T).gather(1, index)`, the shape of `index`, in `dtype`, that of `D` where not given."
     starts = row_offsets(index, offsets, len(D))
@@ -223,11 +223,11 @@ class Transposed(NamedTuple):
     "Places in the flat values; within an atom in the order of the tokens."
     rows: Int[Tensor, ' nnz']
     "The token of each."
-    offsets: Int[Tensor, ' k+1']
+    offsets: Int[Tensor, ' bounds']
     "Where each atom begins."
 
 # %% ../nbs/A1_kernels.ipynb #e3ab66eb
-def transposed_pattern(index: Int[Tensor, '...'], k: int, offsets: Int[Tensor, ' n+1'] | None = None) -> Transposed:
+def transposed_pattern(index: Int[Tensor, '...'], k: int, offsets: Int[Tensor, ' bounds'] | None = None) -> Transposed:
     "`order = index.flatten().argsort(stable=True)`, the sample of each, and where each of the `k` atoms starts."
     starts = row_offsets(index, offsets, k).contiguous()
     small = torch.int16 if k < 2**15 else torch.int32

@@ -75,7 +75,7 @@ def as_threshold(theta: float | Float[Tensor, '...'], x: Tensor) -> Float[Tensor
         raise ValueError(f"theta: expected a number or a shape that broadcasts to {wanted}; got {got}")
     return theta
 
-# %% ../nbs/06_sparsity.ipynb #6952742d
+# %% ../nbs/06_sparsity.ipynb #00a5bb64
 def threshold_codes(pre: Float[Tensor, '*n width'], theta: float | Float[Tensor, '...']) -> Float[Tensor, '*n width']:
     """Positive pre-codes from `theta` on stay: BatchTopK at inference.
 
@@ -126,7 +126,7 @@ def quartic(v):
 def cosine(u):
     return (1 + (math.pi * u.clamp(-1, 1)).cos()) / 2
 
-# %% ../nbs/06_sparsity.ipynb #3d69da30
+# %% ../nbs/06_sparsity.ipynb #aa6c7d21
 @full_width
 def gaussian(v):
     return (-v.square() / 2).exp() / math.sqrt(2 * math.pi)
@@ -142,7 +142,7 @@ def silverman(v):
 def cauchy(v):
     return 1 / (math.pi * (1 + v.square()))
 
-# %% ../nbs/06_sparsity.ipynb #56cbad92
+# %% ../nbs/06_sparsity.ipynb #6eb1fb2c
 KERNELS = {  # name -> function of u = (x - theta) / bandwidth, with integral 1
     'rectangle': rectangle,
     'gaussian': gaussian,
@@ -188,7 +188,7 @@ class JumpReLU(Function):
         pull = -theta * density_at(x, theta, *ctx.how) * grad
         return grad * (x >= theta), pull.sum_to_size(theta.shape).to(theta.dtype), None, None, None
 
-# %% ../nbs/06_sparsity.ipynb #f913ac52
+# %% ../nbs/06_sparsity.ipynb #13ecacbc
 class Heaviside(Function):
     "1 where `x > theta`, else 0, with a pseudo-gradient for `theta` and none for `x`."
 
@@ -216,7 +216,7 @@ def check_kernel(kernel: str, bandwidth: float):
     if isinstance(bandwidth, Tensor) or not 0 < bandwidth < math.inf:
         raise ValueError(f"bandwidth: expected a number > 0; got {bandwidth!r}")
 
-# %% ../nbs/06_sparsity.ipynb #ac1358ca
+# %% ../nbs/06_sparsity.ipynb #4f7db4ee
 def jump_relu(x: Float[Tensor, '*n k'], theta: float | Float[Tensor, '...'], kernel: str = 'silverman',
               bandwidth: float = 1e-2, legacy_scale: bool = False) -> Float[Tensor, '*n k']:
     """`x` where `x >= theta`, else 0; the gradient of `theta` is `-(theta / bandwidth) K((x - theta) / bandwidth)`.
@@ -244,7 +244,7 @@ def jump_relu(x: Float[Tensor, '*n k'], theta: float | Float[Tensor, '...'], ker
     check_kernel(kernel, bandwidth)
     return JumpReLU.apply(x, as_threshold(theta, x), kernel, bandwidth, legacy_scale)
 
-# %% ../nbs/06_sparsity.ipynb #25e5e30d
+# %% ../nbs/06_sparsity.ipynb #8d604a07
 def heaviside(x: Float[Tensor, '*n k'], theta: float | Float[Tensor, '...'], kernel: str = 'silverman',
               bandwidth: float = 1e-2, legacy_scale: bool = False) -> Float[Tensor, '*n k']:
     """1 where `x > theta`, else 0; the gradient of `theta` is `-(1 / bandwidth) K((x - theta) / bandwidth)`.
