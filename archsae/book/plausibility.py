@@ -174,7 +174,7 @@ def said(rows: list, method: str, k: int) -> str:
     "A method and its mean score."
     return f"{method} {np.mean(column(rows, 'score', method=method, k=k)):.3f}"
 
-# %% ../../nbs/20_plausibility.ipynb #5b1a70ed
+# %% ../../nbs/20_plausibility.ipynb #7d105eab
 def verdict_18(rows: list, best: str, last: int) -> tuple:
     "Is the best archetypal method ahead at the largest k: verdict, and why."
     def scores(method):
@@ -213,7 +213,7 @@ def verdict_20(rows: list, archetypal: list, best: dict) -> tuple:
     at_each = ', '.join(f'{said(rows, method, k)} at k = {k}' for k, method in best.items())
     return verdict, f"best: {at_each}; below TopK at k = {first}: {', '.join(below) or 'none'}"
 
-# %% ../../nbs/20_plausibility.ipynb #2424ff90
+# %% ../../nbs/20_plausibility.ipynb #5ecc6727
 def table2_verdicts(rows: list) -> list:
     """The paper's claims about Table 2, by RULES.
 
