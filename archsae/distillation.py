@@ -257,7 +257,7 @@ def cluster_sklearn(A, p, seed, batch_size, max_iter, tol) -> Clusters:
 
 
 def cluster_torch(A, p, seed, batch_size, max_iter, tol, device=None, dtype=None) -> Clusters:
-    "The same by `kmeans_blocks`; of a matrix in memory the cache is used up to 2^30 numbers, more take too long to read."
+    "The same by `kmeans_blocks`; the cache is used up to 2^30 numbers, more in memory take longer to read and compare."
     device = None if device is None else pick_device(device)
     A = A.float()
 
