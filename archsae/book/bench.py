@@ -198,7 +198,7 @@ def autocast(x):
 
 
 class DenseStep:
-    "A training step, as the usual loop does it, of a model that answers (pre-codes, codes, reconstruction, dictionary)."
+    "A training step, as usual loops have it; the model answers (pre-codes, codes, reconstruction, dictionary)."
 
     runs = 1
 
@@ -538,7 +538,7 @@ def _two_steps(name: str, s: Shape, device: str, seed: int) -> bool:
     step(x)
     return True
 
-# %% ../../nbs/31_bench.ipynb #bb8ad61f
+# %% ../../nbs/31_bench.ipynb #655dbda8
 def serve_peaks(jobs: list, device: str, threads: int, seed: int):
     "For each (name, shape): fork, make two steps, print the peak as a line of JSON. Runs in a process of its own."
     import torch._dynamo  # noqa: F401 (the first optimizer imports it, and it is large)
@@ -700,7 +700,7 @@ def show_rows(rows: list, columns=COLUMNS) -> str:
         shown.append('  '.join([first.ljust(width[0]), *right]).rstrip())
     return '\n'.join(shown)
 
-# %% ../../nbs/31_bench.ipynb #ea948508
+# %% ../../nbs/31_bench.ipynb #28a5759e
 NUMBERS = {  # option -> its help, its default with --quick, its usual default
     'atoms': ('(4096)', 512, 4096),
     'points': ('of archetypal atoms (as many as atoms)', None, None),
