@@ -177,7 +177,7 @@ def mixed_atoms(Z: Float[Tensor, 'n k'], A: Float[Tensor, 'n d'], W: Float[Tenso
     W.div_(W.sum(1, keepdim=True))
     return W @ C
 
-# %% ../nbs/19_factorizations.ipynb #e1a8c22a
+# %% ../nbs/19_factorizations.ipynb #8b30a69f
 def gathered(A) -> Tensor:
     "A matrix as it is; of a DataLoader, or anything else that gives batches, all their rows."
     if isinstance(A, (Tensor, np.ndarray)):
