@@ -11,7 +11,7 @@ from archsae.book.arms import atoms_of, finished, make_arm
 from archsae.core import Float, check_matrix
 from archsae.training import fit_many
 
-# %% ../../nbs/30_anchors.ipynb #2eb5e02d
+# %% ../../nbs/30_anchors.ipynb #710a1c25
 def _untrained(spec: dict, A: Float[Tensor, 'n d'], k: int, seed: int):
     "The SAE of a spec: a TopK one without points, else a pure archetypal one unless the spec says more."
     if spec.get('C') is None:
