@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LEFT_OUT', 'PASSES_OF_KMEANS', 'Training', 'Fit', 'Data', 'cost', 'estimate', 'with_unit', 'show_estimate']
 
-# %% ../../nbs/A5_estimate.ipynb #c613b6f7
+# %% ../../nbs/A5_estimate.ipynb #8f1d8df0
 import ast
 import functools
 import json
@@ -13,13 +13,13 @@ import math
 from pathlib import Path
 from typing import Callable, NamedTuple
 from archsae.book.arms import ARMS
-from archsae.book.bench import VARIANTS, Shape, bench, numbers_moved, operations
+from archsae.book.bench import Shape, bench, numbers_moved, operations
 from archsae.book.identifiability import SAES
 from archsae.book.plausibility import TABLE2_METHODS
 from archsae.book.scales import sizes
 from archsae.core import cache_folder, memory_for_activations, pick_device
 
-# %% ../../nbs/A5_estimate.ipynb #5e7d775a
+# %% ../../nbs/A5_estimate.ipynb #16ceae8d
 def code_cells(path) -> list:
     "The code cells of a notebook."
     cells = json.loads(Path(path).read_text(encoding='utf-8'))['cells']
@@ -37,7 +37,7 @@ def declared_parameters(path) -> dict:
             return text  # an expression: only its text is known before the run
     return {name: value(p['default']) for name, p in papermill.inspect_notebook(path).items()}
 
-# %% ../../nbs/A5_estimate.ipynb #31817839
+# %% ../../nbs/A5_estimate.ipynb #9e95158a
 class Training(NamedTuple):
     "Trainings of one shape."
 
@@ -72,7 +72,7 @@ class Data(NamedTuple):
     def per_image(self) -> int:
         return self.tokens // self.images
 
-# %% ../../nbs/A5_estimate.ipynb #7de6bb8d
+# %% ../../nbs/A5_estimate.ipynb #c1d4c8a3
 def _choices(values) -> int:
     "How many trainings it takes to choose one of some values."
     return len(values) if len(values) > 1 else 0
@@ -127,7 +127,7 @@ def delta_work(s: dict, data: Data) -> list:
     work += _trained(s, ('ra, own C',), 2 * s['runs'], s['top_k'])
     return [*work, Fit(2 + s['runs'], s['p'])]
 
-# %% ../../nbs/A5_estimate.ipynb #d7f20a26
+# %% ../../nbs/A5_estimate.ipynb #ddcf385d
 def factorizations_work(s: dict, data: Data) -> list:
     "Chapter `factorizations`: rates, the curves of Fig. 2, Table 1, efforts."
     images = s['images'][0] if s['images'] else round(.8 * data.images)
@@ -180,13 +180,15 @@ def identifiability_work(s: dict, data: Data) -> list:
     work += [of(name, families * s['runs'], s['epochs']) for name in (*SAES, 'TopK, rate of A-SAE')]
     return work
 
-# %% ../../nbs/A5_estimate.ipynb #5b21edf4
+# %% ../../nbs/A5_estimate.ipynb #9e5f0f96
 def concepts_work(s: dict, data: Data) -> list:
-    "Chapter `concepts`: rates of two arms, then all arms."
+    "Chapter `concepts`: rates of two arms, then four arms; the first seed's own points are the shared ones."
+    arms = ('topk', 'topk, own k-means', 'ra, own C')
     n = min(s['images'] or data.images, data.images) * data.per_image
     s = s | dict(p=s['k'])
     work = _trained(s, ('topk', 'ra'), _choices(s['rates']), s['top_k'], n=n)
-    work += _trained(s, s['arms'], s['runs'], s['top_k'], n=n)
+    work += _trained(s, arms, s['runs'], s['top_k'], n=n)
+    work += _trained(s, ('ra',), s['runs'] - 1, s['top_k'], n=n)
     return [*work, Fit(s['runs'], s['k'], n)]
 
 
@@ -219,7 +221,7 @@ def work_of(chapter: str, scale: str, source: str, data: Data, changes: dict | N
         s['p'] = s['k']
     return [w for w in WORK[chapter](s, data) if not isinstance(w, Training) or w.runs]
 
-# %% ../../nbs/A5_estimate.ipynb #303585da
+# %% ../../nbs/A5_estimate.ipynb #91c79211
 PAPER_FIVE = ('dinov2', 'siglip', 'vit', 'convnext', 'resnet')
 
 
@@ -253,8 +255,12 @@ def data_of(source: str) -> Data:
     images = len(image_files(rest[1])[0])
     return Data(images, images * tokens, d, images * ops)
 
-# %% ../../nbs/A5_estimate.ipynb #f83a7da9
-MEASURED_BY = {'sparse': 'archsae TopK', 'sparse archetypal': 'archsae RA', 'row-sparse archetypal': 'archsae RA row-sparse'}
+# %% ../../nbs/A5_estimate.ipynb #b84726d2
+MEASURED_BY = {
+    'sparse': 'archsae TopK',
+    'sparse archetypal': 'archsae RA',
+    'row-sparse archetypal': 'archsae RA row-sparse',
+}
 
 
 def family_of(t: Training) -> str:
@@ -300,7 +306,7 @@ def step_rate(shape: Shape, family: str, device: str) -> Rate:
     product = 2 * shape.B * shape.d * shape.k / ms['encoder product'] * 1e3
     return Rate(operations(shape, family) / ms[name] * 1e3, product, ms[name])
 
-# %% ../../nbs/A5_estimate.ipynb #76e7868e
+# %% ../../nbs/A5_estimate.ipynb #cb7bd3b9
 LEFT_OUT = ('matching, metrics and drawing; classical factorisations and the selectors of points other than k-means; '
             'reading and framing images; arms trained together share work, which makes them faster than this')
 PASSES_OF_KMEANS = 20
@@ -378,7 +384,7 @@ def _images(source: str, data: Data, rate: float) -> dict:
     size = 4. * data.tokens * data.d
     return about | dict(operations=data.operations, bytes=size, hours=data.operations / rate / 3600)
 
-# %% ../../nbs/A5_estimate.ipynb #520d35bb
+# %% ../../nbs/A5_estimate.ipynb #5e195515
 def with_unit(x: float, unit: str) -> str:
     "`1.3 TB`, `12 GFLOPs`."
     power = next((i for i in range(8, 0, -1) if x >= 1000 ** i), 0)
