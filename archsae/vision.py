@@ -120,7 +120,7 @@ def why_not_built(e: Exception, model: str, checkpoint: str | None, asked: str) 
                                f"({type(e).__name__}: {why})")
     return ValueError(f"model: timm could not build {asked}: {why}")
 
-# %% ../nbs/11_vision.ipynb #a0b0b6c4
+# %% ../nbs/11_vision.ipynb #f72dd70f
 def build_model(model, checkpoint: str | None = None, pretrained: bool | None = None, **model_kwargs) -> nn.Module:
     """A timm model with its weights, ready for use.
 
@@ -507,7 +507,7 @@ def image_tokens(model, folder, checkpoint: str | None = None, batch_size: int =
 
 # %% ../nbs/11_vision.ipynb #432a2c05
 def data_folder() -> Path | None:
-    "The folder of data that is no part of the package: `$ARCHSAE_DATA`, else `shared/data` in the project or beside it."
+    "The folder of data beside the package: `$ARCHSAE_DATA`, else `shared/data` in the project or beside it."
     root = project_root()
     given = os.environ.get('ARCHSAE_DATA')
     places = [Path(given)] if given else [root/'shared'/'data', root.parent/'shared'/'data']
