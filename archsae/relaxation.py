@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from .core import Configured, Float, Int, check_choice, check_matrix, check_positive
 from .hull import project_rows, simplex_rows, tangent_rows
-from .supports import dots_at, first_rows, full_rows, mix_points, move_support_, steepest
+from .supports import dots_at, rows_at_start, full_rows, mix_points, move_support_, steepest
 
 # %% ../nbs/04_relaxation.ipynb #26fa0771
 def ball_rows(L: Float[Tensor, 'k d'], radius: float) -> Float[Tensor, 'k d']:
@@ -256,7 +256,7 @@ class RelaxedArchetypalDictionary(Configured, nn.Module):
 
         points = check_matrix('points', points, in_dimensions)
         C = points.detach().to(device, torch.get_default_dtype()).clone()
-        W, index = first_rows(nb_concepts, C, init, support)
+        W, index = rows_at_start(nb_concepts, C, init, support)
         self.register_buffer('C', C)
         self.register_buffer('support', None if index is None else index.to(device))
         self.W = nn.Parameter(W.to(C))

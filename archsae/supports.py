@@ -179,7 +179,7 @@ def even_rows(k: int, p: int, support: int | None = None) -> tuple[Tensor, Tenso
     return weights, None if support is None else torch.arange(m).repeat(k, 1)
 
 
-def first_rows(k: int, C: Float[Tensor, 'p d'], init: str | Tensor | None,
+def rows_at_start(k: int, C: Float[Tensor, 'p d'], init: str | Tensor | None,
                support: int | None = None) -> tuple[Tensor, Tensor | None]:
     "The first W and, where a row speaks of a few points only, the first supports; `even_rows` for `init=None`."
     if support is not None:
