@@ -91,7 +91,7 @@ class BaseSAEConfig:
         "The places written."
         return [self.hook_point_out]
 
-# %% ../nbs/25_family.ipynb #baeb5d61
+# %% ../nbs/25_family.ipynb #08bd5693
 SparseDictionaryConfig = BaseSAEConfig  # upstream's other name
 
 
@@ -328,7 +328,7 @@ def norm_factor(x: Float[Tensor, '... d'], strategy: str, mean_norm: float | Non
         norms = (norms if mask is None else norms[mask]).mean()
     return root / norms.clamp_min(eps)
 
-# %% ../nbs/25_family.ipynb #223f00ab
+# %% ../nbs/25_family.ipynb #a4871707
 class Places:
     "The part of a model of the family that knows the places it reads and writes, and their scale."
 
@@ -507,7 +507,7 @@ class FamilyTally(Tally):
         y, error, size, active = (torch.cat(parts) for parts in zip(*self.of_tokens))
         return family_scores(y, error, size, active, self.fired / self.n)
 
-# %% ../nbs/25_family.ipynb #efe8596d
+# %% ../nbs/25_family.ipynb #dcd32d0e
 class FamilyObjective:
     "What a model of the family is trained on, a step at a time."
 
@@ -516,9 +516,9 @@ class FamilyObjective:
 
     def __call__(self, batch: dict, tracker, share: float = 1.) -> Step:
         normalised, _ = self.model.normalise(batch)
-        out = self.model.losses(normalised, tracker.dead, share, criterion=self.criterion)
+        parts, (z, y, y_hat) = self.criterion.parts(self.model, normalised, tracker.dead, share)
         axes = len(self.model.latent_shape)
-        return Step(out['total'], out['y'], out['y_hat'], out['z'], batch.get('mask'), axes)
+        return Step(sum(parts.values()), y, y_hat, z, batch.get('mask'), axes)
 
 
 class Trained:
@@ -692,11 +692,11 @@ class SparseDictionary(Places, Trained, Configured, nn.Module):
 
         Returns
         -------
-        `total`, `reconstruction`, and where asked for `sparsity`, `pre_activation`, `auxk`; `z`, `y`, `y_hat`.
+        `total`, `reconstruction`, and where asked for `sparsity`, `pre_activation`, `auxk`; `z`, `y_hat`.
         """
         criterion = criterion or old_criterion(old)
-        parts, (z, y, y_hat) = criterion.parts(self, batch, dead, penalty_share, k)
-        return dict(total=sum(parts.values()), **parts, z=z, y=y, y_hat=y_hat)
+        parts, (z, _, y_hat) = criterion.parts(self, batch, dead, penalty_share, k)
+        return dict(total=sum(parts.values()), **parts, z=z, y_hat=y_hat)
 
     @torch.no_grad()
     def standardize_parameters_of_dataset_norm(self):
@@ -745,7 +745,7 @@ class SparseDictionary(Places, Trained, Configured, nn.Module):
         active = f', k={cfg.top_k}' if 'topk' in cfg.act_fn else ''
         return f'd={cfg.d_model}, F={cfg.d_sae}, {cfg.act_fn}{active}, reads {cfg.hooks_in}, writes {cfg.hooks_out}'
 
-# %% ../nbs/25_family.ipynb #71b83ad5
+# %% ../nbs/25_family.ipynb #1f4e1f98
 # The names that training and measuring models of the family had before there was one loop for all.
 OLD_ARGUMENTS = dict(lr_decoder='lr_dictionary', lr_schedule='schedule', warm='warmup', cool='cooldown',
                      l1_warm='penalty_warmup', k_warm='k_warmup', k_cold='k_delay', dead_threshold='dead_after')
@@ -804,7 +804,7 @@ def spliced_loss(kind: str, lm, ids: Int[Tensor, 'm context'], keep: Bool[Tensor
             stack.enter_context(splicing(lm, hook, change))
         return next_token_loss(lm(ids.to(lm.device)).logits, ids.to(lm.device))
 
-# %% ../nbs/25_family.ipynb #f26fc37e
+# %% ../nbs/25_family.ipynb #ef459fb4
 @torch.no_grad()
 def ce_recovered(lm, ids: Int[Tensor, 'm context'], keep: Bool[Tensor, 'm context'], model: SparseDictionary,
                  means: dict, batch_size: int = 16) -> dict:
