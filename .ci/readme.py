@@ -42,7 +42,8 @@ def main(check: bool) -> int:
     new, path = render(ROOT/'nbs/index.ipynb'), ROOT/'README.md'
     old = path.read_text(encoding='utf-8') if path.exists() else ''
     if check:
-        diff = difflib.unified_diff(old.splitlines(True), new.splitlines(True), 'README.md', 'nbs/index.ipynb, rendered')
+        names = ('README.md', 'nbs/index.ipynb, rendered')
+        diff = difflib.unified_diff(old.splitlines(True), new.splitlines(True), *names)
         print(''.join(diff), end='')
     elif old != new:
         path.write_text(new, encoding='utf-8')

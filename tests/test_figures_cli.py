@@ -107,14 +107,15 @@ def test_a_chapter_run_by_hand_spoils_nothing(shell, root, tmp_path):
     elsewhere = tmp_path/'elsewhere'
     elsewhere.mkdir()
     shutil.copy(path, elsewhere)
+    by_hand = ('jupyter', 'nbconvert', '--to', 'notebook', '--execute', '--output', 'ran', '03_right.ipynb')
     for cwd in (tmp_path/'nbs', elsewhere):
-        r = shell('jupyter', 'nbconvert', '--to', 'notebook', '--execute', '--output', 'ran', '03_right.ipynb', cwd=cwd)
+        r = shell(*by_hand, cwd=cwd)
         assert r.returncode == 0, r.stderr
     assert committed.read_text() == '{"scale": "laptop"}'
     assert {p.name for p in tmp_path.iterdir()} == {'nbs', 'figures', 'settings.ini', 'elsewhere'}
     assert {p.name for p in elsewhere.iterdir()} == {'03_right.ipynb', 'ran.ipynb'}
     committed.write_text('{"scale": "smoke"}')
-    shell('jupyter', 'nbconvert', '--to', 'notebook', '--execute', '--output', 'ran', '03_right.ipynb', cwd=tmp_path/'nbs')
+    shell(*by_hand, cwd=tmp_path/'nbs')
     check_figure(committed)
 
 
