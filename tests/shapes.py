@@ -88,18 +88,25 @@ def checked(f):
 
 
 def check_module(module):
-    "Wrap what a module defines."
+    "Wrap what a module defines, in its tables too: pickle wants the function that a module has under its name."
     import torch
 
+    wrapped = {}
     for name, thing in list(vars(module).items()):
         if getattr(thing, '__module__', None) != module.__name__:
             continue
         if isinstance(thing, types.FunctionType):
-            setattr(module, name, checked(thing))
+            wrapped[thing] = checked(thing)
+            setattr(module, name, wrapped[thing])
         elif isinstance(thing, type) and not issubclass(thing, (torch.autograd.Function, tuple)):
             for attribute, method in list(vars(thing).items()):
                 if isinstance(method, types.FunctionType):
                     setattr(thing, attribute, checked(method))
+    tables = [v for name, v in vars(module).items() if isinstance(v, dict) and name != '__builtins__']
+    for table in tables:
+        for key, value in list(table.items()):
+            if isinstance(value, types.FunctionType) and value in wrapped:
+                table[key] = wrapped[value]
 
 
 class _Loader(importlib.abc.Loader):
