@@ -167,59 +167,21 @@ def frequencies_of(cfg: LorsaConfig) -> Tensor | None:
     ntk = cfg.NTK_by_parts_factor, low, high, cfg.old_context_len
     return rotary_frequencies(cfg.rotary_dim, cfg.rotary_base, ntk if cfg.use_NTK_by_parts_rope else None)
 
-# %% ../nbs/29_lorsa.ipynb #d3224e0b
-class Lorsa(SparseDictionary):
-    """Low-rank sparse attention.
+# %% ../nbs/29_lorsa.ipynb #9cd37af8
+class Patterns(SparseDictionary):
+    "Where to look: queries and keys of each head, and the patterns they make."
 
-    Parameters
-    ----------
-    cfg : what it is
-    decoder : a dictionary with `cfg.d_sae` atoms of width `cfg.d_model`: W_O; free random atoms where not given
-    seed : of random numbers
-
-    Raises
-    ------
-    ValueError : a decoder of another shape
-    """
-
-    def __init__(self, cfg: LorsaConfig, decoder: nn.Module | None = None, seed: int = 0):
+    def __init__(self, cfg: LorsaConfig, seed: int = 0):
         super().__init__(cfg)
-        d, n, H, e = cfg.d_model, cfg.d_sae, cfg.n_qk_heads, cfg.d_qk_head
-        if decoder is None:
-            decoder = plain_decoder(gaussian(n, d, sd=d ** -.5, seed=4 * seed))
-        self.decoder = check_atoms(decoder, n, d)
+        d, H, e = cfg.d_model, cfg.n_qk_heads, cfg.d_qk_head
         self.W_Q = nn.Parameter(xavier(H, d, e, 4 * seed + 1))
         self.W_K = nn.Parameter(xavier(H, d, e, 4 * seed + 2))
         self.b_Q = nn.Parameter(torch.zeros(H, e))
         self.b_K = nn.Parameter(torch.zeros(H, e))
-        self.W_V = nn.Parameter(gaussian(n, d, sd=n ** -.5, seed=4 * seed + 3))
-        self.b_V = nn.Parameter(torch.zeros(n))
-        self.b_D = nn.Parameter(torch.zeros(d)) if cfg.use_decoder_bias else None
         if cfg.use_post_qk_ln:
             self.ln_q = QKNorm(H, e, cfg.eps)
             self.ln_k = QKNorm(H, e, cfg.eps)
         self.omega = frequencies_of(cfg)
-        self.to(cfg.device, cfg.dtype)
-
-    @property
-    def W_O(self) -> Float[Tensor, 'k d']:
-        "The atoms."
-        return self.decoder.get_dictionary()
-
-    @property
-    def W_D(self) -> Float[Tensor, 'k d']:
-        "The atoms, under the transcoder's name."
-        return self.W_O
-
-    @property
-    def W_E(self) -> Float[Tensor, 'd k']:
-        "What latents read, under the transcoder's name."
-        return self.W_V.T
-
-    @property
-    def group(self) -> int:
-        "G, latents that share a pattern."
-        return self.cfg.d_sae // self.cfg.n_qk_heads
 
     @property
     def attn_scale(self) -> float:
@@ -245,6 +207,58 @@ class Lorsa(SparseDictionary):
         k = self._turned(x, self.W_K, self.b_K, getattr(self, 'ln_k', None))
         return q, k
 
+    def attention_pattern(self, x: Float[Tensor, '... T d']) -> Float[Tensor, '... H T T']:
+        "How much each position looks at each one before it."
+        q, k = self.queries_keys(x)
+        S = q @ k.mT / self.attn_scale
+        return S.masked_fill(~torch.ones_like(S, dtype=torch.bool).tril(), -torch.inf).softmax(-1)
+
+# %% ../nbs/29_lorsa.ipynb #cd72b330
+class Lorsa(Patterns):
+    """Low-rank sparse attention.
+
+    Parameters
+    ----------
+    cfg : what it is
+    decoder : a dictionary with `cfg.d_sae` atoms of width `cfg.d_model`: W_O; free random atoms where not given
+    seed : of random numbers
+
+    Raises
+    ------
+    ValueError : a decoder of another shape
+    """
+
+    def __init__(self, cfg: LorsaConfig, decoder: nn.Module | None = None, seed: int = 0):
+        super().__init__(cfg, seed)
+        d, n = cfg.d_model, cfg.d_sae
+        if decoder is None:
+            decoder = plain_decoder(gaussian(n, d, sd=d ** -.5, seed=4 * seed))
+        self.decoder = check_atoms(decoder, n, d)
+        self.W_V = nn.Parameter(gaussian(n, d, sd=n ** -.5, seed=4 * seed + 3))
+        self.b_V = nn.Parameter(torch.zeros(n))
+        self.b_D = nn.Parameter(torch.zeros(d)) if cfg.use_decoder_bias else None
+        self.to(cfg.device, cfg.dtype)
+
+    @property
+    def W_O(self) -> Float[Tensor, 'k d']:
+        "The atoms."
+        return self.decoder.get_dictionary()
+
+    @property
+    def W_D(self) -> Float[Tensor, 'k d']:
+        "The atoms, under the transcoder's name."
+        return self.W_O
+
+    @property
+    def W_E(self) -> Float[Tensor, 'd k']:
+        "What latents read, under the transcoder's name."
+        return self.W_V.T
+
+    @property
+    def group(self) -> int:
+        "G, latents that share a pattern."
+        return self.cfg.d_sae // self.cfg.n_qk_heads
+
     def values(self, x: Float[Tensor, '... T d']) -> Float[Tensor, '... T k']:
         "One number for each latent and position."
         return x @ self.W_V.T + self.b_V
@@ -255,12 +269,6 @@ class Lorsa(SparseDictionary):
         v = self.values(x).unflatten(-1, (self.cfg.n_qk_heads, self.group)).movedim(-2, -3)  # (..., H, T, G)
         h = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=1 / self.attn_scale)
         return h.movedim(-3, -2).flatten(-2)
-
-    def attention_pattern(self, x: Float[Tensor, '... T d']) -> Float[Tensor, '... H T T']:
-        "How much each position looks at each one before it."
-        q, k = self.queries_keys(x)
-        S = q @ k.mT / self.attn_scale
-        return S.masked_fill(~torch.ones_like(S, dtype=torch.bool).tril(), -torch.inf).softmax(-1)
 
     def z_pattern(self, x: Float[Tensor, '... T d'], j: int) -> Float[Tensor, '... T T']:
         "What each position t' contributes to the pre-activation of latent `j` at t; rows sum to it."
@@ -332,7 +340,7 @@ def block_decoder(points: list, atoms: int, delta: float = 0., **archetypes) -> 
         raise ValueError(f"atoms: expected a multiple of {len(points)} blocks; got {atoms}")
     return BlockDictionary([archetypal_decoder(C, atoms // len(points), delta, **archetypes) for C in points])
 
-# %% ../nbs/29_lorsa.ipynb #d20af6b1
+# %% ../nbs/29_lorsa.ipynb #d88b1e6d
 @torch.no_grad()
 def fold_lorsa(model: Lorsa, factors: dict):
     "Fold factors of normalisation into the weights; latents stay as they are."
@@ -381,7 +389,7 @@ def fixed_factor(model: SparseDictionary, hook: str) -> float:
         return 1.
     return math.sqrt(model.cfg.d_model) / model.dataset_average_activation_norm[hook]
 
-# %% ../nbs/29_lorsa.ipynb #4c444efb
+# %% ../nbs/29_lorsa.ipynb #98da1823
 @torch.no_grad()
 def copy_patterns(model: Lorsa, heads: Heads) -> Lorsa:
     "Queries and keys of a real layer, each head as often as there is room, one after the other."
@@ -495,7 +503,7 @@ def initialize_lorsa_with_mhsa(model: Lorsa, heads: Heads, x: Float[Tensor, '...
         model.decoder._weights[mine] = unit_rows(V @ heads.W_V[h] @ heads.W_O[h])
     return model
 
-
+# %% ../nbs/29_lorsa.ipynb #4fc57209
 @torch.no_grad()
 def centre_values(model: Lorsa, x: Float[Tensor, 'm T d'], mask: Bool[Tensor, 'm T'], batch_size: int = 32) -> Lorsa:
     "Take the mean pre-activation of normalised inputs off."
@@ -576,7 +584,7 @@ def start_at_anchors(model: Lorsa, heads: Heads, anchors: list, values: str, see
         R = torch.cat([D @ M.T for D, M in zip(length.chunk(n), through)])
     model.W_V.copy_(R / length.square().sum(1, keepdim=True).clamp_min(1e-6))
 
-# %% ../nbs/29_lorsa.ipynb #bfaeb439
+# %% ../nbs/29_lorsa.ipynb #c687ce0d
 LORSA_STARTS = ('random', *DECODERS)  # 'plain' begins at the layer, and 'random' nowhere
 
 # %% ../nbs/29_lorsa.ipynb #8655d0b0
