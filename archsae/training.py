@@ -14,6 +14,7 @@ import inspect
 import itertools
 import math
 import time
+import warnings
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -26,9 +27,9 @@ from .codes import SparseCodes, decode, dense_is_faster, encode, pre_blocks, top
 from .core import Bool, Float, Int, check_choice, check_matrix, check_positive, file_of, generator, pick_device
 from .kernels import triton_available
 from .metrics import ExplainedVariance, hoyer, kappa_4, l0_eps, l1, l2
-from .relaxation import accumulating
+from .relaxation import RelaxedArchetypalDictionary, accumulating
 from .sae import SAE, BatchTopKSAE, JumpSAE, PreCodes, SparseOutput, TopKSAE, as_tokens, channels
-from .sae import output_parameters
+from .sae import linear_parts, output_parameters
 from .sparsity import heaviside
 
 # %% ../nbs/14_training.ipynb #6f769477
@@ -37,7 +38,7 @@ def takes_sparse(criterion):
     criterion.sparse = True
     return criterion
 
-# %% ../nbs/14_training.ipynb #7315c18b
+# %% ../nbs/14_training.ipynb #ef7a394f
 @takes_sparse
 def mse(x: Tensor, x_hat: Tensor, pre_codes=None, codes=None, dictionary=None) -> Float[Tensor, '']:
     """Mean squared error over all entries.
@@ -85,14 +86,14 @@ def sparse_kappa_4(codes: SparseCodes) -> Float[Tensor, ' n']:
 
 SPARSE_PENALTIES = {l1: sparse_l1, hoyer: sparse_hoyer, kappa_4: sparse_kappa_4}
 
-# %% ../nbs/14_training.ipynb #5835a626
+# %% ../nbs/14_training.ipynb #0019f486
 @takes_sparse
 def mse_penalty(x, x_hat, pre_codes, codes, dictionary, penalty: float = 1.0, penalty_fn=l1) -> Float[Tensor, '']:
     "Mean squared error plus `penalty` times the mean of `penalty_fn` of the codes."
     measure = SPARSE_PENALTIES[penalty_fn] if isinstance(codes, SparseCodes) else penalty_fn
     return mse(x, x_hat) + penalty * measure(codes).mean()
 
-# %% ../nbs/14_training.ipynb #00af6666
+# %% ../nbs/14_training.ipynb #ecaa70b3
 @takes_sparse
 def mse_l1(x, x_hat, pre_codes, codes, dictionary, penalty: float = 1.0) -> Float[Tensor, '']:
     """Mean squared error plus `penalty` times the sum of |z| over the whole batch.
@@ -128,7 +129,7 @@ def mse_kappa_4(x, x_hat, pre_codes, codes, dictionary, penalty: float = 1.0) ->
     """
     return mse_penalty(x, x_hat, pre_codes, codes, dictionary, penalty, kappa_4)
 
-# %% ../nbs/14_training.ipynb #ac3ac28a
+# %% ../nbs/14_training.ipynb #3a02d8e1
 @takes_sparse
 def mse_elastic(x, x_hat, pre_codes, codes, dictionary, alpha: float = 0.5) -> Float[Tensor, '']:
     """Mean squared error plus a mixture of the codes' mean |z| and the atoms' mean square.
@@ -234,7 +235,7 @@ def fired_atoms(codes, axes: int = 1) -> Tensor:
         return codes.fired()
     return (codes != 0).flatten(0, -axes - 1).any(0)
 
-# %% ../nbs/14_training.ipynb #3642e5ba
+# %% ../nbs/14_training.ipynb #f417bf92
 class FiringTracker:
     """How many tokens ago each latent last fired, kept on the device.
 
@@ -314,7 +315,7 @@ def token_mean(v: Tensor, mask: Tensor | None = None) -> Float[Tensor, '']:
     "The mean over the tokens that count, and over layers, of a `v` (tokens..., layers...) and a `mask` (tokens...)."
     return v.mean() if mask is None else v[mask].mean()
 
-# %% ../nbs/14_training.ipynb #52cc9240
+# %% ../nbs/14_training.ipynb #9117b5c9
 def auxk(residual: Float[Tensor, '... d'], again: Float[Tensor, '... d'], mask: Tensor | None = None,
          relative: bool = True) -> Float[Tensor, '']:
     """What the dead leave of a residual (Gao et al. 2024).
@@ -366,7 +367,7 @@ def cosine_rate(step: int, steps: int, base: float, final: float = 0., warm: int
     along = (step - warm) / (steps - warm)
     return final + (base - final) * (1 + math.cos(math.pi * along)) / 2
 
-# %% ../nbs/14_training.ipynb #c42565d0
+# %% ../nbs/14_training.ipynb #45f27f6e
 LR_SCHEDULES = ('cosine', 'constantwithwarmup', 'constant', 'linearwarmupdecay', 'cosineannealing',
                 'cosineannealingwarmup', 'exponentialwarmup')
 
@@ -437,7 +438,7 @@ class FitScheduler(Scheduler):
     def __getitem__(self, step: int) -> float:
         return fit_rate(step, self.steps, self.base, self.name, self.warmup, self.cooldown)
 
-# %% ../nbs/14_training.ipynb #a5720d87
+# %% ../nbs/14_training.ipynb #3dee6eff
 class CosineScheduler(Scheduler):
     """Linear warm-up, then half a cosine (overcomplete's scheduler of that name); step 0 is applied at once.
 
@@ -468,7 +469,7 @@ class CosineScheduler(Scheduler):
         "The learning rate at step `it`."
         return cosine_rate(it, self.total_iters, self.base, self.final, self.warmup_iters, self.start)
 
-# %% ../nbs/14_training.ipynb #a5536246
+# %% ../nbs/14_training.ipynb #d9c69c5b
 def annealed_k(step: int, steps: int, k: int, initial: int | None = None, warm=.1, cold=0, kind: str = 'linear',
                beta: float = 3.) -> int:
     "How many latents may be active: `initial` for `cold` (a duration), then falling for `warm` to `k`."
@@ -583,7 +584,7 @@ def fetched(batches, device):
     if ahead is not None:
         yield ahead
 
-# %% ../nbs/14_training.ipynb #9e0ae95a
+# %% ../nbs/14_training.ipynb #8486bb35
 def shuffled(A, size: int, g: torch.Generator):
     "Batches of one pass over what is in memory; the last may be short."
     rows = torch.randperm(len(next(iter(tensors_of(A).values()))), generator=g)
@@ -634,7 +635,7 @@ def joined(parts: list):
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     return torch.cat(parts)
 
-# %% ../nbs/14_training.ipynb #814b1fcb
+# %% ../nbs/14_training.ipynb #23947b94
 class Batches:
     """The rows of `A`, a tensor or a dict of tensors, in random batches; iterating gives those of one pass.
 
@@ -687,7 +688,7 @@ class Batches:
         self._taken += count
         return itertools.islice(self._stream, count)
 
-# %% ../nbs/14_training.ipynb #e8261768
+# %% ../nbs/14_training.ipynb #8d6563b8
 class Step(NamedTuple):
     "What a model makes of a batch."
     loss: Tensor | None
@@ -734,7 +735,7 @@ def goes_sparse(model, criterion, active: float | None = None) -> bool:
         return False
     return not dense_is_faster(model.nb_concepts, active, device, torch.get_autocast_dtype(device.type))
 
-# %% ../nbs/14_training.ipynb #d8b21b44
+# %% ../nbs/14_training.ipynb #490f408f
 @takes_sparse
 def shrinkage(x, x_hat, pre_codes, codes, dictionary, penalty: float = .5) -> Float[Tensor, '']:
     "Squared error plus `penalty` times the sum of a token's codes, both over d."
@@ -750,7 +751,7 @@ def default_criterion(sae: SAE):
         return mse
     return shrinkage  # an atom is worth using if its inner product with the rest exceeds penalty / 2
 
-# %% ../nbs/14_training.ipynb #7e4bffd3
+# %% ../nbs/14_training.ipynb #94532521
 class SAEObjective:
     "What an SAE is trained on: a criterion, and `auxk_weight` times AuxK on the dead with `k_aux` of them a token."
 
@@ -796,7 +797,7 @@ class SAEObjective:
             return None
         return auxk_codes(pre_codes, tracker.dead, self.k_aux) @ D
 
-# %% ../nbs/14_training.ipynb #d8cc8c70
+# %% ../nbs/14_training.ipynb #de8cff8a
 def role_of(model: nn.Module, name: str) -> str:
     "What a parameter is: 'encoder', 'dictionary', 'multiplier' or 'threshold'."
     if hasattr(model, 'role_of'):
@@ -1008,7 +1009,7 @@ class Tally:
         "What `evaluate` answers."
         return dict(r2=self.ev.value, mse=self.ev.mse, l0=self.l0, dead=self.dead, alive=self.fired.cpu())
 
-# %% ../nbs/14_training.ipynb #e4729b21
+# %% ../nbs/14_training.ipynb #5cca796d
 class Log(dict):
     "Lists by name; answers to the old names of `fit`'s log as well."
     OLD = dict(avg_loss='loss', z_sparsity='l0', dead_features='dead', time_epoch='seconds')
@@ -1077,7 +1078,7 @@ def step_details(model, codes) -> dict:
             details[f'params_grad_norm_{name}'] = l2(p.grad)
     return {name: v.detach() for name, v in details.items()}
 
-# %% ../nbs/14_training.ipynb #01ded754
+# %% ../nbs/14_training.ipynb #5f912edd
 class Run:
     "One training among those that share their batches."
 
@@ -1122,7 +1123,7 @@ class Run:
         self.model.eval()
         self.end_epoch(looking=False)
 
-# %% ../nbs/14_training.ipynb #4e751377
+# %% ../nbs/14_training.ipynb #21c0d4a0
 class Precision:
     """The number type of forward and loss: bfloat16 by autocast if asked for, while the weights keep theirs.
 
@@ -1260,7 +1261,7 @@ def train_loop(runs: list, batches, optimizer, scheduler=None, epochs: int = 1, 
         bar.set_postfix(**summary(runs))
     bar.close()
 
-# %% ../nbs/14_training.ipynb #43a4f9af
+# %% ../nbs/14_training.ipynb #d6ec3d6a
 class Inputs:
     "The activations in the batches of a loader."
 
@@ -1306,7 +1307,7 @@ def check_least(name: str, value, least: float = 0., may_be_none: bool = True):
         raise ValueError(f"{name}: expected a number >= {least:g}; got {value!r}")
     return value
 
-# %% ../nbs/14_training.ipynb #61565e57
+# %% ../nbs/14_training.ipynb #f86bc128
 def train_sae(model: nn.Module, dataloader, criterion, optimizer, scheduler=None, nb_epochs: int = 20,
               clip_grad: float | None = 1.0, monitoring: int = 1, device='cpu', *, tracker: FiringTracker | None = None,
               bf16: bool = False, progress: bool = False, sparse='auto', tokens: bool = True) -> dict:
@@ -1344,7 +1345,7 @@ def train_sae(model: nn.Module, dataloader, criterion, optimizer, scheduler=None
                                 device, tracker, Precision(device, bf16), progress)
     return overcomplete_log(log)
 
-# %% ../nbs/14_training.ipynb #1e314fb5
+# %% ../nbs/14_training.ipynb #2d45b235
 def train_sae_amp(model: nn.Module, dataloader, criterion, optimizer, scheduler=None, nb_epochs: int = 20,
                   clip_grad: float | None = 1.0, monitoring: int = 1, device='cuda', max_nan_fallbacks: int = 5, *,
                   tokens: bool = True, tracker: FiringTracker | None = None, progress: bool = False) -> dict:
@@ -1408,7 +1409,7 @@ def one_for_each(name: str, value, count: int) -> list:
         raise ValueError(f"{name}: expected one or {count} of them, one a model; got {len(values)}")
     return values
 
-# %% ../nbs/14_training.ipynb #b851af1b
+# %% ../nbs/14_training.ipynb #b9d4f96e
 def scale_to_data(model, A, by: str | None, dtype: torch.dtype, device):
     "Bring the first reconstruction to the scale of the data."
     if hasattr(model, 'ready'):
@@ -1430,22 +1431,96 @@ def objective_of(model, criterion, auxk_weight: float | None, k_aux: int | None,
     k_aux = k_aux or max(channels(model.input_shape) // 2, 1)
     return SAEObjective(model, criterion or default_criterion(model), weight, k_aux, sparse)
 
-# %% ../nbs/14_training.ipynb #6f78afa6
+# %% ../nbs/14_training.ipynb #76933511
+PAPER = dict(epochs=50, batch_size=1024, lr=5e-4, auxk_weight=0.)  # epochs: the paper; the others: its authors' library
+
+
 def default_batch_size(n: int) -> int:
-    "Rows of a batch for a data set of `n`."
-    return 1024
+    "Rows of a batch for a data set of `n`: a power of two near n / 100, from 256 to 4096."
+    return min(max(2**int(math.log2(max(n, 1) / 100)), 256), 4096)
 
 
 def default_epochs(n: int, batch_size: int) -> int:
-    "Passes over a data set of `n` rows."
-    return 20
+    "Passes over a data set of `n` rows: 20, or as many as 3000 steps take."
+    return max(20, math.ceil(3000 / math.ceil(n / batch_size)))
 
 
-def default_rate(model) -> float:
-    "The learning rate."
-    return 1e-3
+def default_rates(model, given: dict) -> dict:
+    "Learning rates, where `lr` is not given; the others stay what they are if they are given."
+    if not isinstance(model, SAE):
+        return given | dict(lr=1e-3)
+    fewer_for_many = min(1, (1024 / model.nb_concepts)**.5)
+    if not isinstance(model.dictionary, RelaxedArchetypalDictionary):
+        return given | dict(lr=4e-3 * fewer_for_many)
+    rates = given | dict(lr=3e-3 * fewer_for_many)
+    if given['lr_dictionary'] is None:
+        points = len(model.dictionary.C)
+        rates['lr_dictionary'] = rates['lr'] * min(1, max(100 / points, 1 / 30))
+        rates['lr_multiplier'] = given['lr_multiplier'] or 1e-2
+    return rates
 
-# %% ../nbs/14_training.ipynb #21719952
+
+def is_untrained(encoder: nn.Module) -> bool:
+    "Whether an encoder is one linear map as torch draws it, uniform within 1/sqrt(d)."
+    parts = linear_parts(encoder)
+    if parts is None or not hasattr(encoder, 'final_block'):
+        return False
+    weight = parts[0].detach()
+    edge = weight.shape[1]**-.5
+    spread = weight.std().item() * 3**.5 / edge  # 1 for a uniform distribution
+    return bool(weight.abs().max() <= edge * (1 + 1e-6)) and abs(spread - 1) < .02 + 3 / weight.numel()**.5
+
+
+def as_in_the_paper(x, x_hat, pre_codes, codes, dictionary) -> Float[Tensor, '']:
+    "Squared error, less .001 of the mean pre-code of atoms that are silent in the batch (the habit of overcomplete)."
+    silent = (codes == 0).all(0)
+    return mse(x, x_hat) - 1e-3 * (pre_codes * silent).mean()
+
+# %% ../nbs/14_training.ipynb #43b60163
+def doubts_about_data(A: Float[Tensor, 'n d']) -> list:
+    "What speaks against training an SAE on `A` as it is."
+    some = torch.linspace(0, len(A) - 1, min(4096, len(A))).long().to(A.device)
+    X = A[some].float()
+    mean, std = X.mean(0), X.std(0)
+    varies = std > 1e-7 * mean.abs().clamp_min(1e-30)
+    if len(X) < 2 or not varies.any():
+        return []
+    low, high = torch.quantile(std[varies], torch.tensor([.05, .95], device=std.device)).tolist()
+    size = std.square().mean().sqrt().item()
+    off = (mean.norm() / std.norm()).item()
+    advice = "give fit standardise(A)[0], and make points from it too."
+    if off > .5:
+        return [f"A: its mean is {off:.1f} times as long as its spread, so atoms will be spent on the mean; {advice}"]
+    if high > 10 * low:
+        return [f"A: the spread of its features differs {high / low:.0f}-fold, so the widest decide; {advice}"]
+    if not .1 < size < 10:
+        return [f"A: its features spread by {size:.2g}, while rates, penalties and delta are meant for 1; {advice}"]
+    return []
+
+
+def doubts_before(model, A, steps: int) -> list:
+    "What speaks against a training before it begins."
+    doubts = doubts_about_data(A) if isinstance(model, SAE) else []
+    latents = math.prod(latent_shape(model))
+    atoms = getattr(model, 'dictionary', getattr(model, 'decoder', None))
+    if isinstance(atoms, RelaxedArchetypalDictionary) and len(atoms.C) < latents / 4:
+        doubts.append(f"points: {len(atoms.C)} for {latents} atoms, so most atoms start as mixtures of the same few; "
+                      f"make more with distil(A, {latents}), or ask for fewer atoms.")
+    if steps < 1000:
+        doubts.append(f"epochs: {steps} steps are few for {latents} atoms; leave epochs, steps and batch_size out, "
+                      "or choose them so that there are 3000 steps or more.")
+    return doubts
+
+
+def doubts_after(log: Log) -> list:
+    "What speaks against a training that is done."
+    dead = log['dead'][-1]
+    if dead <= .2:
+        return []
+    return [f"{dead:.0%} of the atoms did not fire in the last epoch; ask for fewer atoms, train longer, or, for an "
+            "archetypal dictionary, give more points or a higher lr_dictionary."]
+
+# %% ../nbs/14_training.ipynb #c5679319
 @dataclass(frozen=True)
 class Recipe:
     "How `fit` and `fit_many` train; None is what was not said."
@@ -1470,6 +1545,8 @@ class Recipe:
     bf16: bool | None
     progress: bool
     sparse: str | bool
+    init_encoder: bool | str
+    paper: bool
 
     def __post_init__(self):
         for name in ('epochs', 'steps', 'batch_size', 'k_aux', 'dead_after', 'initial_k'):
@@ -1481,15 +1558,36 @@ class Recipe:
         check_least('clip_grad', self.clip_grad)
         check_least('auxk_weight', self.auxk_weight)
         check_choice('schedule', self.schedule, LR_SCHEDULES)
+        check_choice('init_encoder', self.init_encoder, ('auto', True, False))
+
+    def said(self, name: str):
+        "An argument; where it is not given and the paper's defaults are asked for, that of the paper."
+        value = getattr(self, name)
+        return PAPER[name] if value is None and self.paper else value
+
+    def rates(self, model, given: dict) -> dict:
+        "The learning rates of a model."
+        if given['lr'] is not None:
+            return given
+        return given | dict(lr=PAPER['lr']) if self.paper else default_rates(model, given)
+
+    def start(self, model, A, lr_given: bool, dtype: torch.dtype, device):
+        "Bring a model to its device and its first weights to the data."
+        model.to(device)
+        fresh = isinstance(model, SAE) and self.init_encoder == 'auto' and not (lr_given or self.paper)
+        if self.init_encoder is True or fresh and is_untrained(model.encoder):
+            model.init_encoder_()
+        scale = None if self.paper and self.match_scale == 'auto' else self.match_scale
+        scale_to_data(model, A, scale, dtype, device)
 
     def sized_for(self, A, dtype: torch.dtype, device) -> tuple:
         "Batches, the number of passes and the number of steps."
         n = len(next(iter(tensors_of(A).values())))
-        batch_size = self.batch_size or default_batch_size(n)
+        batch_size = self.said('batch_size') or default_batch_size(n)
         batches = Batches(A, batch_size, self.seed, device, self.steps, dtype)
         if self.steps is not None:
             return batches, batches.passes, self.steps
-        epochs = self.epochs or default_epochs(n, batch_size)
+        epochs = self.said('epochs') or default_epochs(n, batch_size)
         return batches, epochs, epochs * len(batches)
 
     def course(self, steps: int) -> Course:
@@ -1497,7 +1595,9 @@ class Recipe:
 
     def run(self, model, criterion, A, device) -> Run:
         "The run of a model that has its place and its scale."
-        objective = objective_of(model, criterion, self.auxk_weight, self.k_aux, self.sparse)
+        if criterion is None and self.paper and isinstance(model, (TopKSAE, BatchTopKSAE)):
+            criterion = as_in_the_paper
+        objective = objective_of(model, criterion, self.said('auxk_weight'), self.k_aux, self.sparse)
         tracker = FiringTracker(latent_shape(model), device, self.dead_after or tokens_in(A))
         run = Run(model, objective, tracker, device=device)
         if self.initial_k is not None and run.final_k is None:
@@ -1505,7 +1605,7 @@ class Recipe:
             raise ValueError(f"initial_k: expected none for {kind}, which has no top_k; got {self.initial_k}")
         return run
 
-# %% ../nbs/14_training.ipynb #e8933bef
+# %% ../nbs/14_training.ipynb #54da1419
 def train_models(models: list, A, rates: list, criteria: list, recipe: Recipe) -> list:
     "Train models on the same data, each with its rates (a dict) and its criterion; their logs."
     device = pick_device(recipe.device)
@@ -1515,13 +1615,12 @@ def train_models(models: list, A, rates: list, criteria: list, recipe: Recipe) -
         data = for_each(lambda v: v.to(device), data)
     dtype = next(models[0].parameters()).dtype
     batches, epochs, steps = recipe.sized_for(data, dtype, device)
-    for model in models:
-        model.to(device)
-        scale_to_data(model, data, recipe.match_scale, dtype, device)
+    for model, own in zip(models, rates):
+        recipe.start(model, data, own['lr'] is not None, dtype, device)
     runs = [recipe.run(model, criterion, data, device) for model, criterion in zip(models, criteria)]
 
     # one optimizer for all; the first run's rate is scheduled, the others are multiples of it
-    rates = [own | dict(lr=own['lr'] or default_rate(model)) for model, own in zip(models, rates)]
+    rates = [recipe.rates(model, own) for model, own in zip(models, rates)]
     base = rates[0]['lr']
     groups = []
     for model, own in zip(models, rates):
@@ -1530,6 +1629,8 @@ def train_models(models: list, A, rates: list, criteria: list, recipe: Recipe) -
     optimizer = torch.optim.Adam(groups, base, fused=device.type in ('cpu', 'cuda'))
     scheduler = FitScheduler(optimizer, base, steps, recipe.schedule, recipe.warmup, recipe.cooldown)
 
+    for doubt in [doubt for model in models for doubt in doubts_before(model, data, steps)]:
+        warnings.warn(f'fit: {doubt}', stacklevel=3)
     only_saes = all(isinstance(model, SAE) for model in models)
     bf16 = device.type == 'cuda' and only_saes if recipe.bf16 is None else recipe.bf16
     try:
@@ -1542,6 +1643,8 @@ def train_models(models: list, A, rates: list, criteria: list, recipe: Recipe) -
     finally:
         for run in runs:
             run.end()
+    for doubt in [doubt for run in runs for doubt in doubts_after(run.log)]:
+        warnings.warn(f'fit: {doubt}', stacklevel=3)
     return [run.log for run in runs]
 
 # %% ../nbs/14_training.ipynb #d2336b10
@@ -1552,7 +1655,8 @@ def fit(model, A, epochs: int | None = None, batch_size: int | None = None, lr: 
         k_aux: int | None = None, dead_after: int | None = None, initial_k: int | None = None,
         k_warmup: int | float = .1, k_delay: int | float = 0, k_schedule: str = 'linear',
         penalty_warmup: int | float = .1, match_scale: str | None = 'auto', seed: int = 0, device='auto',
-        bf16: bool | None = None, progress: bool = True, sparse='auto') -> dict:
+        bf16: bool | None = None, progress: bool = True, sparse='auto', init_encoder='auto',
+        paper: bool = False) -> dict:
     """Train a model on activations; the same seed and machine give the same result.
 
     Parameters
@@ -1561,9 +1665,10 @@ def fit(model, A, epochs: int | None = None, batch_size: int | None = None, lr: 
         evaluation mode
     A : (n, d) activations, in memory or on disk; for a model that reads or writes several places a dict from place to
         (n, ..., d), with 'mask' (n, ...) if not all tokens count
-    epochs : passes over the rows
-    batch_size : rows of a step
-    lr : learning rate of the encoder, and of all that is not named below
+    epochs : passes over the rows; where neither they nor `steps` are given, 20 or as many as 3000 steps take
+    batch_size : rows of a step; where not given, from 256 to 4096 by the number of rows
+    lr : learning rate of the encoder, and of all that is not named below; where not given, rates by the kind of the
+        model and the number of atoms and points
     steps : in place of epochs: so many steps, each with a full batch
     lr_dictionary : learning rate of the atoms; `lr` where not given
     lr_multiplier : of the one scale of all atoms; that of the atoms where not given
@@ -1587,10 +1692,17 @@ def fit(model, A, epochs: int | None = None, batch_size: int | None = None, lr: 
     bf16 : forward and loss in bfloat16; where not given, for an SAE on a GPU
     progress : show a bar
     sparse : True, False: with sparse or dense codes; 'auto': what is quicker. The numbers are the same
+    init_encoder : True: lay a linear encoder along the atoms first; 'auto': if it is untrained and `lr` is not given
+    paper : where nothing is said, as in the paper and, where that is silent, its authors' library: 50 epochs of batches
+        of 1024, a rate of 5e-4, no AuxK but a term for silent atoms, encoder and scale as they come
 
     Returns
     -------
     Lists by name: `step_loss`, `step_l0`, `lr`, `k` a step; `loss`, `r2`, `l0`, `dead`, `seconds` a pass.
+
+    Warns
+    -----
+    UserWarning : unstandardised data, few points, few steps, or more than 20 % dead in the last pass; says what to do
 
     Raises
     ------
@@ -1600,11 +1712,11 @@ def fit(model, A, epochs: int | None = None, batch_size: int | None = None, lr: 
     """
     recipe = Recipe(epochs, steps, batch_size, schedule, warmup, cooldown, clip_grad, auxk_weight, k_aux, dead_after,
                     initial_k, k_warmup, k_delay, k_schedule, penalty_warmup, match_scale, seed, device, bf16, progress,
-                    sparse)
+                    sparse, init_encoder, paper)
     rates = rates_of(1, lr=lr, lr_dictionary=lr_dictionary, lr_multiplier=lr_multiplier, lr_threshold=lr_threshold)
     return train_models([model], A, rates, [criterion], recipe)[0]
 
-# %% ../nbs/14_training.ipynb #848ce79c
+# %% ../nbs/14_training.ipynb #854a9056
 def rates_of(count: int, **given) -> list:
     "The learning rates of each of `count` models, as dicts, from one rate for all or a list of one a model."
     lists = {name: one_for_each(name, value, count) for name, value in given.items()}
@@ -1652,7 +1764,7 @@ def fit_many(models: list, A, epochs: int | None = None, batch_size: int | None 
              dead_after: int | None = None, initial_k: int | None = None, k_warmup: int | float = .1,
              k_delay: int | float = 0, k_schedule: str = 'linear', penalty_warmup: int | float = .1,
              match_scale: str | None = 'auto', seed: int = 0, device='auto', bf16: bool | None = None,
-             progress: bool = True, sparse='auto') -> list:
+             progress: bool = True, sparse='auto', init_encoder='auto', paper: bool = False) -> list:
     """`[fit(model, A, ...) for model in models]`, with the batches and where possible the products shared.
 
     Parameters
@@ -1661,7 +1773,7 @@ def fit_many(models: list, A, epochs: int | None = None, batch_size: int | None 
     A : as in `fit`, for all of them
     epochs, batch_size, steps, schedule, warmup, cooldown, clip_grad, auxk_weight, k_aux : as in `fit`
     dead_after, initial_k, k_warmup, k_delay, k_schedule, penalty_warmup, match_scale : as in `fit`
-    seed, device, bf16, progress, sparse : as in `fit`
+    seed, device, bf16, progress, sparse, init_encoder, paper : as in `fit`
     lr, lr_dictionary, lr_multiplier, lr_threshold, criterion : as in `fit`; one for all, or a list, one a model
 
     Returns
@@ -1679,7 +1791,7 @@ def fit_many(models: list, A, epochs: int | None = None, batch_size: int | None 
         raise ValueError("models: expected different ones; got one twice")
     recipe = Recipe(epochs, steps, batch_size, schedule, warmup, cooldown, clip_grad, auxk_weight, k_aux, dead_after,
                     initial_k, k_warmup, k_delay, k_schedule, penalty_warmup, match_scale, seed, device, bf16, progress,
-                    sparse)
+                    sparse, init_encoder, paper)
     rates = rates_of(count, lr=lr, lr_dictionary=lr_dictionary, lr_multiplier=lr_multiplier, lr_threshold=lr_threshold)
     criteria = one_for_each('criterion', criterion, count)
     return train_models(models, A, rates, criteria, recipe)
