@@ -45,7 +45,7 @@ def ngon(n: int, r: float = 1., deg: float = 90., inner: float | None = None, x:
         corners.append((x + radius * c, y + radius * s))
     return corners
 
-# %% ../../nbs/A2_collages.ipynb #16ab9039
+# %% ../../nbs/A2_collages.ipynb #edc4172d
 def either(*fields):
     "Union of shapes."
     return functools.reduce(np.minimum, fields)
@@ -75,7 +75,7 @@ def edges_of(points):
     "Pairs of neighbouring corners, around."
     return zip(points, points[1:] + points[:1])
 
-# %% ../../nbs/A2_collages.ipynb #b2400c77
+# %% ../../nbs/A2_collages.ipynb #8a333a58
 class Plane:
     "Pixels with coordinates `x` and `y`, each `px` wide; its methods are distances to shapes, negative inside."
 
@@ -207,7 +207,7 @@ def into(table: dict, name: str):
         return f
     return register
 
-# %% ../../nbs/A2_collages.ipynb #d9f75141
+# %% ../../nbs/A2_collages.ipynb #a2b35e07
 EMBLEMS = {}
 
 
@@ -324,7 +324,7 @@ def _hourglass(p):
         mirrored(lambda s: p.box(0, s * .9, .75, .09)),
     )
 
-# %% ../../nbs/A2_collages.ipynb #7084c1fb
+# %% ../../nbs/A2_collages.ipynb #8ac3091b
 @family('cards')
 def _cards(p, rng, name, ink):
     p.paint(p.box(0, 0, .66, .94, .1), ink)
@@ -375,7 +375,7 @@ def _ear_wide(q, e):
 def _ear_flop(q, e):
     return q.oval(.58, .08, .18, .5, 14)
 
-# %% ../../nbs/A2_collages.ipynb #0ac1e589
+# %% ../../nbs/A2_collages.ipynb #c7854848
 def _behind(p, ears, ear, inner, marks):
     "What a head hides in part: mane, wool, antlers, horns, ears."
     if 'mane' in marks:
@@ -459,7 +459,7 @@ def _nose(p, y, marks):
         pink = 'whiskers' in marks or 'teeth' in marks
         p.paint(p.oval(0, y - .13, w, w * .7), '#f08a9a' if pink else '#1c1614')
 
-# %% ../../nbs/A2_collages.ipynb #e8765dac
+# %% ../../nbs/A2_collages.ipynb #3ed3cc09
 def _head_shape(ears, marks):
     "Half width and half height of a head, and the height of its centre."
     if ears == 'long':
@@ -525,7 +525,7 @@ def _front(p, body, belly, wing, beak, marks):
     p.paint(p.convex([(-.09, .32), (.09, .32), (0, .14)]), beak)
     p.paint(either(p.oval(-.18, -.78, .15, .06), p.oval(.18, -.78, .15, .06)), beak)
 
-# %% ../../nbs/A2_collages.ipynb #be77c81c
+# %% ../../nbs/A2_collages.ipynb #11441484
 def _beak(q, r, length, marks):
     "A beak to the right of a head of radius a quarter."
     b = length * .25 / r
@@ -560,7 +560,7 @@ def _bird_head(q, r, body, beak, length, marks):
     q.paint(q.disc(.08, .06, .055), '#fff')
     q.paint(q.disc(.09, .06, .035), '#111')
 
-# %% ../../nbs/A2_collages.ipynb #edc14896
+# %% ../../nbs/A2_collages.ipynb #7cc87bf0
 def _fan(p):
     "Of the peacock."
     for i in range(11):
@@ -685,7 +685,7 @@ def _cover_dots(p):
     places = [(i, j) for i in (-1, 0, 1) for j in (-2, -1, 0, 1, 2) if (i + j) % 2 == 0]
     return _dots(p, [(.08 + .28 * i, .05 + .3 * j) for i, j in places], .09)
 
-# %% ../../nbs/A2_collages.ipynb #4d33f774
+# %% ../../nbs/A2_collages.ipynb #9832a99d
 @family('books')
 def _books(p, rng, cover, accent, layout):
     p.paint(p.box(.07, -.07, .62, .86, .05), cover)
@@ -926,7 +926,7 @@ def _cherry(p, x, y):
     p.paint(p.disc(x - .1, y + .02, .12), '#c8102a')
     p.paint(p.line([(x - .08, y + .1), (x + .05, y + .3)], .016), '#4a2a12')
 
-# %% ../../nbs/A2_collages.ipynb #bc9edcda
+# %% ../../nbs/A2_collages.ipynb #b87f9036
 @into(GARNISHES, 'umbrella')
 def _umbrella(p, x, y):
     q = p.at(x - .1, y + .1, .5, -20)
@@ -1018,7 +1018,7 @@ def _bells(p, colour, second):
         q.paint(either(q.oval(0, .2, .62, .9), q.convex([(-.9, -.75), (.9, -.75), (.5, .2), (-.5, .2)])), colour)
         q.paint(either(*(q.convex([(u - .3, -.7), (u + .3, -.7), (u, -1.05)]) for u in (-.6, 0, .6))), second)
 
-# %% ../../nbs/A2_collages.ipynb #5868757d
+# %% ../../nbs/A2_collages.ipynb #f02125cb
 def _trumpet(q, colour, second, n, width):
     q.paint(either(*(q.at(deg=60 * i).oval(0, .55, width * 1.3, .42) for i in range(n))), colour)
     q.paint(q.poly(ngon(10, .46, 90, .36)), second)
@@ -1045,7 +1045,7 @@ def _lotus(p, colour, second, centre):
         q.paint(both(q.disc(-.42, .5, .66), q.disc(.42, .5, .66)), c)
     p.paint(p.oval(0, -.38, .16, .08), centre)
 
-# %% ../../nbs/A2_collages.ipynb #98c5e7fa
+# %% ../../nbs/A2_collages.ipynb #7dea2aa9
 @family('flowers')
 def _flowers(p, rng, kind, colour, second, centre, n, width):
     if kind != 'lotus':
@@ -1275,7 +1275,7 @@ def _cracks(p, on, second):
        p.line([(-.3, .15), (0, -.2), (-.2, -.8)], .04), p.line([(0, -.2), (.4, -.1), (.85, .2)], .04),
        p.line([(.4, -.1), (.5, -.6)], .035))
 
-# %% ../../nbs/A2_collages.ipynb #fcb2116d
+# %% ../../nbs/A2_collages.ipynb #23666c5d
 def _surface(p, tilt, body, r, colour, second, marks):
     "What is on a planet."
     def on(c, *fields, alpha=1.):
@@ -1378,7 +1378,7 @@ def _flask_star(p):
 def _flask_flat(p):
     return either(p.oval(0, -.5, .85, .4), p.box(0, .25, .13, .55))
 
-# %% ../../nbs/A2_collages.ipynb #324fa43f
+# %% ../../nbs/A2_collages.ipynb #966f124c
 BREWS = {}  # what is in a flask or on it: of painter, glass and fluid
 
 
@@ -1421,7 +1421,7 @@ def _moon_on_glass(p, glass, fluid):
     q = p.at(0, -.3, .3)
     q.paint(_moon(q), '#f7e48a')
 
-# %% ../../nbs/A2_collages.ipynb #2d9d94a9
+# %% ../../nbs/A2_collages.ipynb #ce767fcd
 @family('potions')
 def _potions(p, rng, flask, colour, marks):
     glass = FLASKS[flask](p)
@@ -1490,7 +1490,7 @@ def _smart(q, ink):
     for r, c in ((.32, '#f5405a'), (.23, '#8af03a'), (.14, '#3ac8f5')):
         q.paint(without(ring(q.disc(0, 0, r), .035), q.convex([(0, 0), (-.5, 0), (-.5, .5), (0, .5)])), c)
 
-# %% ../../nbs/A2_collages.ipynb #607b05fb
+# %% ../../nbs/A2_collages.ipynb #9bd78952
 LIT = ('abcdef', 'bc', 'abdeg', 'abcdg', 'bcfg', 'acdfg', 'acdefg', 'abc', 'abcdefg', 'abcdfg')  # of a digit
 SEGMENTS = dict(
     a=((-1, 2), (1, 2)),
@@ -1520,7 +1520,7 @@ def _hands(q, rng):
         hands.append(q.line([(0, 0), (length * c, length * s)], w))
     return either(*hands)
 
-# %% ../../nbs/A2_collages.ipynb #2e1289fc
+# %% ../../nbs/A2_collages.ipynb #ddae68b2
 def _strap(p, strap, metal):
     p.paint(mirrored(lambda s: p.convex([(-.32, s * .4), (.32, s * .4), (.24, s * .98), (-.24, s * .98)])), strap)
     p.paint(either(*(mirrored(lambda s: p.box(0, s * y, .21, .015)) for y in (.8, .9))), '#000', .3)
@@ -1595,7 +1595,7 @@ def draw_object(family: str, i: int, rng: np.random.Generator, size: int = 80, v
     p.layers[:3] = np.minimum(p.layers[:3] * gain * (1 + .15 * vary * (p.x * c + p.y * s)), p.layers[3])
     return p.layers
 
-# %% ../../nbs/A2_collages.ipynb #1391757d
+# %% ../../nbs/A2_collages.ipynb #ddceebd0
 def background(rng: np.random.Generator, size: int, vary: float = 1.) -> np.ndarray:
     """A smooth gradient between two random colours that are not far apart; light grey where `vary` is 0.
 
@@ -1664,7 +1664,7 @@ def labels_of(family: str, split: str, n: int, seed: int = 0) -> Bool[Tensor, 'n
         Y[i, objects] = True
     return Y
 
-# %% ../../nbs/A2_collages.ipynb #0e28be09
+# %% ../../nbs/A2_collages.ipynb #89233a49
 def dataset(family: str, split: str = 'train', n: int = 2000, seed: int = 0, size: int = 160, vary: float = 1.,
             start: int = 0) -> tuple:
     """Collages and what they show; the same on every machine.
