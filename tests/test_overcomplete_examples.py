@@ -1,7 +1,10 @@
-"""The usage examples of overcomplete's documentation, after changing their import lines and nothing else but sizes and data: the documentation uses random
-tensors of width 768 and 10 000 concepts; here the rows are pixels of scikit-learn's digits, of width 64. Each example is then trained, as its page invites."""
-import copy, math
-import pytest, torch
+"""The usage examples of overcomplete's documentation, after changing their import lines and nothing else but sizes and
+data: the documentation uses random tensors of width 768 and 10 000 concepts; here the rows are pixels of scikit-learn's
+digits, of width 64. Each example is then trained, as its page invites."""
+import copy
+import math
+import pytest
+import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 D, K = 64, 96
@@ -14,7 +17,8 @@ def A():
     return (X - X.mean(0)) / X.std(0).clamp_min(1)
 
 @pytest.fixture(autouse=True)
-def fixed_seed(): torch.manual_seed(0)
+def fixed_seed():
+    torch.manual_seed(0)
 
 def criterion(x, x_hat, pre_codes, codes, dictionary):
   mse = (x - x_hat).square().mean()
@@ -22,16 +26,19 @@ def criterion(x, x_hat, pre_codes, codes, dictionary):
 
 def train(sae, A, criterion=criterion, nb_epochs=8, lr=5e-3):
     "`train_sae` as in the documentation; the loss has to fall and the model has to work in evaluation."
-    from archsae.sae import train_sae
+    from archsae.overcomplete.sae import train_sae
     dataloader = DataLoader(TensorDataset(A), batch_size=100, shuffle=True, generator=torch.Generator().manual_seed(0))
     optimizer = torch.optim.Adam(sae.parameters(), lr=lr)
     logs = train_sae(sae, dataloader, criterion, optimizer, nb_epochs=nb_epochs, device='cpu')
-    assert len(logs['avg_loss']) == nb_epochs and len(logs['step_loss']) == len(logs['lr']) == nb_epochs * len(dataloader)
-    for key in ('r2', 'time_epoch', 'z_sparsity', 'dead_features'): assert len(logs[key]) == nb_epochs
+    steps = nb_epochs * len(dataloader)
+    assert len(logs['avg_loss']) == nb_epochs and len(logs['step_loss']) == len(logs['lr']) == steps
+    for key in ('r2', 'time_epoch', 'z_sparsity', 'dead_features'):
+        assert len(logs[key]) == nb_epochs
     assert all(isinstance(v, float) and math.isfinite(v) for key in ('avg_loss', 'r2', 'z_sparsity') for v in logs[key])
     assert logs['avg_loss'][-1] < .9 * logs['avg_loss'][0]
     sae = sae.eval()
-    with torch.no_grad(): pre_codes, codes, x_hat = sae(A)
+    with torch.no_grad():
+        pre_codes, codes, x_hat = sae(A)
     assert pre_codes.shape == codes.shape == (len(A), sae.get_dictionary().shape[0]) and x_hat.shape == A.shape
     assert (codes >= 0).all() and x_hat.isfinite().all()
     return logs, codes
@@ -47,7 +54,7 @@ def near_the_hull(dictionary, points, delta, multiplier=True):
 
 def test_index_page(A):
     "docs/index.md, also the README."
-    from archsae.sae import TopKSAE, train_sae
+    from archsae.overcomplete.sae import TopKSAE, train_sae
 
     Activations = A
     sae = TopKSAE(D, nb_concepts=K, top_k=10, device='cpu')
@@ -62,16 +69,17 @@ def test_index_page(A):
     logs = train_sae(sae, dataloader, criterion, optimizer,
                      nb_epochs=20, device='cpu')
     assert logs['avg_loss'][-1] < logs['avg_loss'][0]
-    with torch.no_grad(): _, codes, _ = sae(A)
+    with torch.no_grad():
+        _, codes, _ = sae(A)
     assert (codes != 0).sum(1).max() <= 10
 
 def test_archetypal_dictionary_page(A):
     "saes/archetypal: RelaxedArchetypalDictionary swapped into a BatchTopKSAE."
-    from archsae.sae import BatchTopKSAE
-    from archsae.sae import RelaxedArchetypalDictionary
+    from archsae.overcomplete.sae import BatchTopKSAE
+    from archsae.overcomplete.sae import RelaxedArchetypalDictionary
 
     # initialize any sae
-    sae = BatchTopKSAE(D, K, top_k=8)
+    sae = BatchTopKSAE(D, K, top_k=800)  # of a batch of 100
 
     # assume 'points' is a tensor of candidate data points (e.g., sampled from your dataset)
     points = A[torch.randperm(len(A))[:48]]
@@ -96,7 +104,7 @@ def test_archetypal_dictionary_page(A):
 
 def test_archetypal_saes_page_topk(A):
     "saes/archetypal_saes: RATopKSAE."
-    from archsae.sae import RATopKSAE
+    from archsae.overcomplete.sae import RATopKSAE
 
     points = A[torch.randperm(len(A))[:48]]  # e.g. k-means centroids or sampled activations
 
@@ -114,7 +122,7 @@ def test_archetypal_saes_page_topk(A):
 
 def test_archetypal_saes_page_jump(A):
     "saes/archetypal_saes: RAJumpSAE."
-    from archsae.sae import RAJumpSAE
+    from archsae.overcomplete.sae import RAJumpSAE
 
     points = A[torch.randperm(len(A))[:48]]
 
@@ -132,7 +140,7 @@ def test_archetypal_saes_page_jump(A):
 
 def test_archetypal_saes_page_tips(A):
     "The page's tip: use_multiplier=False stays tighter. Other options reach the parent class."
-    from archsae.sae import RAJumpSAE, RATopKSAE
+    from archsae.overcomplete.sae import RAJumpSAE, RATopKSAE
     sae = RATopKSAE(D, K, A[:48], 8, .5, False, device='cpu')
     train(sae, A)
     near_the_hull(sae.dictionary, A[:48], .5, multiplier=False)
@@ -141,23 +149,25 @@ def test_archetypal_saes_page_tips(A):
 
 def test_batchtopk_page(A):
     "saes/batchtopk."
-    from archsae.sae import BatchTopKSAE
+    from archsae.overcomplete.sae import BatchTopKSAE
 
     # the threshold momentum is used to estimate
     # the final threshold (when in eval)
-    sae = BatchTopKSAE(D, K, top_k=10, threshold_momentum=0.95)
+    sae = BatchTopKSAE(D, K, top_k=1000, threshold_momentum=0.95)  # of a batch of 100
     # ... training sae
     train(sae, A)
     sae = sae.eval()
     # now top_k is no longer use and instead an
     # internal threshold is used
     assert float(sae.running_threshold) > 0
-    with torch.no_grad(): _, one = sae.encode(A[:1]); _, all_ = sae.encode(A)
+    with torch.no_grad():
+        _, one = sae.encode(A[:1])
+        _, all_ = sae.encode(A)
     assert torch.allclose(one, all_[:1], atol=1e-6)  # what a row's codes are does not depend on its batch
 
 def test_dead_codes_page(A):
     "saes/dead_codes: its criterion takes four arguments."
-    from archsae.sae import TopKSAE
+    from archsae.overcomplete.sae import TopKSAE
 
     def criterion(x, x_hat, pre_codes, codes):
         # 1. Standard reconstruction loss (MSE)
@@ -181,7 +191,7 @@ def test_dead_codes_page(A):
 
 def test_models_are_saved_and_loaded(A):
     "The state_dict has the keys of overcomplete's, and a model that loads it gives the same output."
-    from archsae.sae import RATopKSAE
+    from archsae.overcomplete.sae import RATopKSAE
     sae = RATopKSAE(D, K, A[:48], top_k=8)
     train(sae, A, nb_epochs=4)
     state = copy.deepcopy(sae.state_dict())
@@ -189,4 +199,5 @@ def test_models_are_saved_and_loaded(A):
     assert {'encoder.final_block.0.weight', 'encoder.final_block.0.bias'} <= set(state)
     other = RATopKSAE(D, K, A[100:148], top_k=8).eval()
     other.load_state_dict(state)
-    with torch.no_grad(): assert torch.allclose(sae(A).x_hat, other(A).x_hat, atol=1e-5)
+    with torch.no_grad():
+        assert torch.allclose(sae(A).x_hat, other(A).x_hat, atol=1e-5)
