@@ -95,14 +95,18 @@ def exactly(Z: Float[Tensor, 'n k'], G: Float[Tensor, 'k k'], B: Float[Tensor, '
     "The best codes >= 0, row by row on the CPU; neither first codes nor a number of steps are needed."
     from scipy.optimize import nnls
 
-    values, vectors = torch.linalg.eigh(G.double().cpu())
-    some = values > 1e-12 * values[-1].clamp_min(1e-300)
-    if not some.any():
-        return torch.zeros_like(Z)
-    root = vectors[:, some] * values[some].sqrt()
-    targets = B.double().cpu() @ (vectors[:, some] / values[some].sqrt())
-    solved = [nnls(root.T.numpy(), t, maxiter=30 * len(G))[0] for t in targets.numpy()]
-    return torch.as_tensor(np.stack(solved)).to(Z)
+    G, B = G.double().cpu(), B.double().cpu()
+    used = G.diag() > 1e-12 * G.diag().max()  # an atom of length zero would need an infinite code
+    codes = torch.zeros_like(B)
+    if not used.any():
+        return codes.to(Z)
+    values, vectors = torch.linalg.eigh(G[used][:, used])
+    sure = values > len(G) * torch.finfo(G.dtype).eps * values[-1]
+    root = vectors[:, sure] * values[sure].sqrt()
+    targets = B[:, used] @ (vectors[:, sure] / values[sure].sqrt())
+    found = [nnls(root.T.numpy(), t, maxiter=30 * len(G))[0] for t in targets.numpy()]
+    codes[:, used] = torch.from_numpy(np.stack(found))
+    return codes.to(Z)
 
 
 SOLVERS = dict(pgd=descend, hals=coordinates, mu=multiplicative, anls=exactly)
@@ -177,7 +181,7 @@ def mixed_atoms(Z: Float[Tensor, 'n k'], A: Float[Tensor, 'n d'], W: Float[Tenso
     W.div_(W.sum(1, keepdim=True))
     return W @ C
 
-# %% ../nbs/19_factorizations.ipynb #8b30a69f
+# %% ../nbs/19_factorizations.ipynb #c048a5e2
 def gathered(A) -> Tensor:
     "A matrix as it is; of a DataLoader, or anything else that gives batches, all their rows."
     if isinstance(A, (Tensor, np.ndarray)):
@@ -596,10 +600,15 @@ class Alternating(Factorization):
 
     def improve_codes(self, Z: Float[Tensor, 'n k'], A: Float[Tensor, 'n d'], steps: int) -> Float[Tensor, 'n k']:
         "Better codes for the atoms as they are."
-        G, B = self.D @ self.D.T, A @ self.D.T - self.l1_penalty
+        D, A = self.precise(self.D, A)
+        G, B = D @ D.T, A @ D.T - self.l1_penalty
         if self.solver == 'pgd':
             return descend(Z, G, B, steps, self.project)
         return SOLVERS[self.solver](Z, G, B, steps)
+
+    def precise(self, *tensors):
+        "In float64 for the exact solver, for which the rounding of a product in float32 is an error."
+        return tuple(in_float64(t) for t in tensors) if self.solver == 'anls' else tensors
 
     def objective(self, Z: Float[Tensor, 'n k'], A: Float[Tensor, 'n d']) -> float:
         "½ |A - Z D|² + l1_penalty Σ Z."
@@ -731,7 +740,8 @@ class NMF(Alternating):
 
     def improve(self, Z, A):
         "The same problem, transposed."
-        self.D = SOLVERS[self.solver](self.D.T, Z.T @ Z, A.T @ Z, self.inner).T.contiguous()
+        codes, rows = self.precise(Z, A)
+        self.D = SOLVERS[self.solver](self.D.T, codes.T @ codes, rows.T @ codes, self.inner).T.contiguous()
         return Z
 
 # %% ../nbs/19_factorizations.ipynb #df8b8f54
