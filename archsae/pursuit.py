@@ -90,7 +90,7 @@ def nonnegative_codes(G: Float[Tensor, 'n s s'], b: Float[Tensor, 'n s'], z: Flo
 
 
 def nonnegative_refit(L: Tensor, atoms: Float[Tensor, 'n s d'], b: Float[Tensor, 'n s'], steps: int) -> Tensor:
-    "The codes z >= 0 of chosen atoms: least squares; for tokens where that is negative, descent from its positive part."
+    "Codes z >= 0 of the chosen atoms: least squares; where that is negative, descent from its positive part."
     z = solved(L, b)
     wrong = (z < 0).any(1)
     if wrong.any():
