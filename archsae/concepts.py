@@ -291,10 +291,11 @@ def importance(c: Concepts, classes: list, means: Float[Tensor, 'q k'] | None = 
     """
     v, b = class_margin(c.acts, classes)
     means = class_codes(c) if means is None else means
-    images = c.acts.labels.bincount(minlength=len(means))[classes].double()
-    if not images.sum():
+    images = c.acts.labels.bincount(minlength=len(c.acts.directions)).double()
+    seen = [q for q in classes if images[q]]
+    if not seen:
         raise ValueError(f"classes: expected some that have images; got {list(classes)[:5]}")
-    z = (images[:, None] * means[classes]).sum(0) / images.sum()
+    z = (images[seen, None] * means[seen]).sum(0) / images[seen].sum()
     return Importance(z * ((c.D * c.acts.std).double() @ v), (c.acts.mean.double() @ v).item() + b)
 
 # %% ../nbs/23_concepts.ipynb #5458c1a6
