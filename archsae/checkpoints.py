@@ -29,7 +29,7 @@ from .sae import DictionaryLayer
 from .training import evaluate
 from .transcoder import SAEConfig, Transcoder
 
-# %% ../nbs/A3_checkpoints.ipynb #9e9c5589
+# %% ../nbs/A3_checkpoints.ipynb #ed1e0b87
 def write_together(folder, files: dict) -> Path:
     "Write several files of a folder: name -> function that writes a path. Nothing is replaced before all are written."
     folder = Path(folder)
@@ -55,7 +55,7 @@ def tensor_writer(state: dict, **metadata: str):
     state = {name: v.detach().cpu().contiguous().clone() for name, v in state.items()}
     return lambda path: save_file(state, path, metadata=metadata or None)
 
-# %% ../nbs/A3_checkpoints.ipynb #11bca8c1
+# %% ../nbs/A3_checkpoints.ipynb #82586084
 def save(model: nn.Module, folder: str | Path) -> Path:
     """Write a model: `config.json` and `model.safetensors`.
 
@@ -76,7 +76,7 @@ def save(model: nn.Module, folder: str | Path) -> Path:
         'model.safetensors': tensor_writer(model.state_dict()),
     })
 
-# %% ../nbs/A3_checkpoints.ipynb #29ddfba3
+# %% ../nbs/A3_checkpoints.ipynb #2182b374
 def load(folder: str | Path, device: str = 'cpu') -> nn.Module:
     """The model that `save` wrote, in evaluation mode and in the precision of its weights; no code is run.
 
@@ -154,7 +154,7 @@ def config_hash(config: dict) -> str:
     "A short hash of a configuration."
     return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:16]
 
-# %% ../nbs/A3_checkpoints.ipynb #f139248a
+# %% ../nbs/A3_checkpoints.ipynb #3cf76de3
 def save_dictionary(model: SparseDictionary, folder: str | Path) -> Path:
     """Write a model of the family in its format.
 
@@ -187,7 +187,7 @@ def find_weights(folder: Path) -> Path:
     names = ', '.join(f'{stem}.safetensors or .pt' for stem in WEIGHTS)
     raise FileNotFoundError(f"path: expected one of {names} in {folder}")
 
-# %% ../nbs/A3_checkpoints.ipynb #ca85f15e
+# %% ../nbs/A3_checkpoints.ipynb #e773a105
 def read_weights(file: Path) -> tuple[dict, dict]:
     "Tensors by name, and metadata; no code is run."
     import pickle
@@ -204,7 +204,7 @@ def read_weights(file: Path) -> tuple[dict, dict]:
                          "save its tensors as safetensors") from e
     return stored.get('sae', stored), {}
 
-# %% ../nbs/A3_checkpoints.ipynb #ca5cd82a
+# %% ../nbs/A3_checkpoints.ipynb #e4c23262
 def fetch_folder(path) -> Path:
     "A local folder; what is not there is looked up on the Hub, `owner/name` or `owner/name:folder`."
     if Path(path).is_dir():
@@ -257,7 +257,7 @@ def build_transcoder(cfg: BaseSAEConfig, state: dict, own: dict | None = None) -
     rest = {key: v for key, v in state.items() if key != name}
     return model, rest | {'decoder.' + key: v for key, v in model.decoder.state_dict().items()}
 
-# %% ../nbs/A3_checkpoints.ipynb #4a525647
+# %% ../nbs/A3_checkpoints.ipynb #e1dfee9d
 def build_lorsa(cfg: LorsaConfig, state: dict, own: dict | None = None) -> tuple[Lorsa, dict]:
     "Fewer QK heads on disk than configured are repeated one after the other; tables of sines are computed again."
     state = {name: v for name, v in state.items() if name not in ('mask', 'IGNORE', 'rotary_sin', 'rotary_cos')}
@@ -269,7 +269,7 @@ def build_lorsa(cfg: LorsaConfig, state: dict, own: dict | None = None) -> tuple
             state[name] = state[name].repeat_interleave(cfg.n_qk_heads // heads, 0)
     return build_transcoder(cfg, state, own)
 
-# %% ../nbs/A3_checkpoints.ipynb #9b556078
+# %% ../nbs/A3_checkpoints.ipynb #bc78b974
 def build_crosslayer(cfg: CLTConfig, state: dict, own: dict | None = None) -> tuple[CrossLayerTranscoder, dict]:
     "Blocks W_D.0, W_D.1, ... by target."
     if own is not None:
@@ -285,7 +285,7 @@ def build_crosslayer(cfg: CLTConfig, state: dict, own: dict | None = None) -> tu
 CONFIG_OF = dict(sae=SAEConfig, lorsa=LorsaConfig, clt=CLTConfig)  # sae_type -> configuration
 BUILDER_OF = dict(sae=build_transcoder, lorsa=build_lorsa, clt=build_crosslayer)  # sae_type -> builder
 
-# %% ../nbs/A3_checkpoints.ipynb #247c0514
+# %% ../nbs/A3_checkpoints.ipynb #7bd0a765
 def fill_model(model: SparseDictionary, state: dict) -> SparseDictionary:
     "Load weights, with every disagreement named."
     if 'gate' in state:
@@ -398,7 +398,7 @@ def repair_lorsa(model: Lorsa, f: dict):
     gate = norm * f[model.cfg.hook_point_out] if model.cfg.sparsity_include_decoder_norm else torch.ones_like(norm)
     model.gate = gate.detach().clone()
 
-# %% ../nbs/A3_checkpoints.ipynb #9ae82cbe
+# %% ../nbs/A3_checkpoints.ipynb #8b8b728b
 def repair_crosslayer(model: CrossLayerTranscoder, f: dict):
     "The same with a factor for each layer; thresholds were divided by the input's."
     cfg = model.cfg
@@ -413,7 +413,7 @@ def repair_crosslayer(model: CrossLayerTranscoder, f: dict):
     if cfg.act_fn == 'jumprelu':
         model.activation_function.log_jumprelu_threshold += f_in.log()
 
-# %% ../nbs/A3_checkpoints.ipynb #59d4ad1a
+# %% ../nbs/A3_checkpoints.ipynb #028e94ae
 REPAIR_OF = dict(sae=repair_transcoder, lorsa=repair_lorsa, clt=repair_crosslayer)  # sae_type -> repair
 
 
@@ -466,7 +466,7 @@ def without_gate(model: SparseDictionary) -> SparseDictionary:
     out.cfg = dataclasses.replace(cfg, sparsity_include_decoder_norm=False)
     return out
 
-# %% ../nbs/A3_checkpoints.ipynb #b2108c03
+# %% ../nbs/A3_checkpoints.ipynb #7d0ba52a
 OURS = ('k_per', 'batch_selection', 'd_sae', 'decoder')  # fields that upstream does not have
 
 
@@ -486,7 +486,7 @@ def upstream_config(model: SparseDictionary) -> dict:
         config['top_k'] *= cfg.layers
     return config
 
-# %% ../nbs/A3_checkpoints.ipynb #eb8a495d
+# %% ../nbs/A3_checkpoints.ipynb #b5d861a4
 def save_upstream(model: SparseDictionary, folder: str | Path) -> Path:
     """Write a model as Language-Model-SAEs reads it: free atoms, no gate, no threshold of ours.
 
@@ -510,7 +510,7 @@ def save_upstream(model: SparseDictionary, folder: str | Path) -> Path:
         'sae_weights.safetensors': tensor_writer(state, version='2.0.0b34'),
     })
 
-# %% ../nbs/A3_checkpoints.ipynb #06b97342
+# %% ../nbs/A3_checkpoints.ipynb #dd6759ba
 @torch.no_grad()
 def batch_threshold(model: SparseDictionary, x: Float[Tensor, '... d']) -> Tensor:
     "The smallest contribution, (), or (L,), that the budget of these normalised inputs keeps, all tokens together."
@@ -525,7 +525,7 @@ def batch_threshold(model: SparseDictionary, x: Float[Tensor, '... d']) -> Tenso
     theta = kept[:, -2:].mean(1)  # between the last that stays and the first that goes
     return theta if len(theta) > 1 else theta[0]
 
-# %% ../nbs/A3_checkpoints.ipynb #b6c6a04f
+# %% ../nbs/A3_checkpoints.ipynb #7b56b212
 @torch.no_grad()
 def to_jumprelu(model: SparseDictionary, x: Float[Tensor, '... d'] | None = None,
                 bake: bool = False) -> SparseDictionary:
@@ -570,7 +570,7 @@ def sae_lens_config(stored: dict, state: dict, hook: str | None) -> SAEConfig:
         norm_activation='inference', hook_point_in=hook, dtype=state['W_enc'].dtype,
         sparsity_include_decoder_norm=bool(stored.get('rescale_acts_by_decoder_norm', False)))
 
-# %% ../nbs/A3_checkpoints.ipynb #05b31fe5
+# %% ../nbs/A3_checkpoints.ipynb #48865b37
 @torch.no_grad()
 def load_saelens(path: str | Path, hook: str | None = None) -> Transcoder:
     """An SAE of SAELens, in evaluation mode.
@@ -600,7 +600,7 @@ def load_saelens(path: str | Path, hook: str | None = None) -> Transcoder:
         model.activation_function.log_jumprelu_threshold.copy_(state['threshold'].clamp_min(1e-30).log())
     return model.eval()
 
-# %% ../nbs/A3_checkpoints.ipynb #837e240a
+# %% ../nbs/A3_checkpoints.ipynb #becec177
 def check_saelens(cfg: BaseSAEConfig):
     "What SAELens cannot represent."
     if cfg.hook_point_in != cfg.hook_point_out:
@@ -621,7 +621,7 @@ def gate_in_thresholds(model: SparseDictionary) -> SparseDictionary:
         model.cfg = dataclasses.replace(model.cfg, sparsity_include_decoder_norm=False)
     return model
 
-# %% ../nbs/A3_checkpoints.ipynb #43370099
+# %% ../nbs/A3_checkpoints.ipynb #e98ec5eb
 @torch.no_grad()
 def save_saelens(model: Transcoder, folder: str | Path) -> Path:
     """Write an SAE as SAELens reads it.

@@ -72,7 +72,7 @@ class CLTConfig(BaseSAEConfig):
         super().__post_init__()
         check_crosslayer(self)
 
-# %% ../nbs/28_crosslayer.ipynb #30b4f49f
+# %% ../nbs/28_crosslayer.ipynb #3be6a41b
 def check_places(name: str, places):
     "One or more different places."
     named = isinstance(places, (list, tuple)) and all(isinstance(p, str) and p for p in places)
@@ -103,7 +103,7 @@ def block_norms(blocks) -> Float[Tensor, 'L k']:
     each = [F.pad(block.norm(dim=2), (0, 0, 0, last - t)) for t, block in enumerate(blocks)]  # a target: (L, k)
     return torch.stack(each).norm(dim=0)
 
-# %% ../nbs/28_crosslayer.ipynb #42d67ffa
+# %% ../nbs/28_crosslayer.ipynb #113be64d
 class CrossDecoder(Configured, nn.Module):
     "Free atoms: a block (t + 1, k, d) for each target t."
 
@@ -239,7 +239,7 @@ class CrossLayerTranscoder(SparseDictionary):
         "What is compared between runs, a row a latent: 'decoder' and 'encoder', each (L k, L d)."
         return joined_rows(self)
 
-# %% ../nbs/28_crosslayer.ipynb #e534d4eb
+# %% ../nbs/28_crosslayer.ipynb #45cb7ba6
 def first_blocks(cfg: CLTConfig, seed: int = 0) -> list:
     "Random blocks; zero across layers if the configuration says so."
     L, d = cfg.layers, cfg.d_model
@@ -327,7 +327,7 @@ def encode_one_layer(model: CrossLayerTranscoder, x: Float[Tensor, '... d'], l: 
     h = x @ model.W_E[l] + model.b_E[l]
     return gated(h, model.gates()[l], lambda s: select_layer(model.activation_function, s, l, mask))
 
-# %% ../nbs/28_crosslayer.ipynb #17a7606f
+# %% ../nbs/28_crosslayer.ipynb #c0656f10
 def budget_thresholds(model: CrossLayerTranscoder, x: Float[Tensor, '... L d']) -> Float[Tensor, ' l']:
     "The threshold of each layer, or one for all, that keeps the model's budget on `x`."
     act, cfg = model.activation_function, model.cfg
@@ -376,7 +376,7 @@ def give_unit_rows(model: CrossLayerTranscoder) -> CrossLayerTranscoder:
     move_norms(model, n, gated_by_norm)
     return model
 
-# %% ../nbs/28_crosslayer.ipynb #95d36633
+# %% ../nbs/28_crosslayer.ipynb #b9538fd7
 def gain_table(mu: Float[Tensor, ' pairs'], L: int) -> Float[Tensor, 'L L']:
     "`exp(mu)` as a table, from layer, to layer; 0 where the target is earlier."
     l, t = torch.triu_indices(L, L, device=mu.device)
@@ -465,7 +465,7 @@ class TokenMixtures(Configured, nn.Module):
             self._feasible = stamp(*made_of)
         return self
 
-# %% ../nbs/28_crosslayer.ipynb #67aa5061
+# %% ../nbs/28_crosslayer.ipynb #959e537b
 def check_layers_of_points(points: Tensor) -> Tensor:
     "The points, if they are finite numbers of shape (L, p, d)."
     if points.ndim != 3 or 0 in points.shape or not points.isfinite().all():
@@ -484,7 +484,7 @@ def bring_back_(W: Float[Tensor, 'L k p'], rule: str, Relax: Float[Tensor, 'L k 
         for own, r in zip(Relax, radius):
             own.copy_(ball_rows(own, r))
 
-# %% ../nbs/28_crosslayer.ipynb #5d4dcb3a
+# %% ../nbs/28_crosslayer.ipynb #dc569563
 class CrossArchetypes(TokenMixtures):
     """Atoms that are mixtures of tokens, one mixture for all layers a latent writes to.
 
@@ -630,7 +630,7 @@ def anchored_crosslayer(cfg: CLTConfig, data: dict, decoder: str = 'archetypal',
         model.decoder = model.decoder.materialize()
     return model.to(cfg.device, cfg.dtype)
 
-# %% ../nbs/28_crosslayer.ipynb #43b4c756
+# %% ../nbs/28_crosslayer.ipynb #327ba30f
 def start_at_tokens(model: CrossLayerTranscoder, x: Float[Tensor, 'n L d'], y: Float[Tensor, 'n L d'],
                     groups: Int[Tensor, ' n'], p: int, paired: bool, seed: int, archetypes: dict):
     "An archetypal decoder on the mean labels of `p` groups of tokens at each layer, and encoders at their mean inputs."
@@ -690,7 +690,7 @@ def layer_block(D: Float[Tensor, 'rows columns'], L: int, l: int, t: int) -> Flo
     "What the rows of layer `l` have at layer `t`, of a (L k, L d) matrix."
     return D.view(L, len(D) // L, L, -1)[l, :, t]
 
-# %% ../nbs/28_crosslayer.ipynb #ac0949c8
+# %% ../nbs/28_crosslayer.ipynb #e0efce22
 def virtual_weights(found: dict, L: int, l: int, reader: int, f_out=None) -> Float[Tensor, 'k k']:
     """How much the latents of a later layer read of what those of an earlier one have written.
 
@@ -712,7 +712,7 @@ def virtual_weights(found: dict, L: int, l: int, reader: int, f_out=None) -> Flo
         written = written + layer_block(found['decoder'], L, l, t) / scale
     return written @ layer_block(found['encoder'], L, reader, reader).T
 
-# %% ../nbs/28_crosslayer.ipynb #3d39f2d7
+# %% ../nbs/28_crosslayer.ipynb #50ca8923
 def virtual_stability(a: dict, b: dict, L: int, f_out=None) -> float:
     "Mean matched cosine of the virtual weights of two runs, over all pairs of layers; a, b from `directions`."
     values = []

@@ -167,7 +167,7 @@ def frequencies_of(cfg: LorsaConfig) -> Tensor | None:
     ntk = cfg.NTK_by_parts_factor, low, high, cfg.old_context_len
     return rotary_frequencies(cfg.rotary_dim, cfg.rotary_base, ntk if cfg.use_NTK_by_parts_rope else None)
 
-# %% ../nbs/29_lorsa.ipynb #eb2c1ee7
+# %% ../nbs/29_lorsa.ipynb #bde3580b
 class Patterns(SparseDictionary):
     "Where to look: queries and keys of each head, and the patterns they make."
 
@@ -213,7 +213,7 @@ class Patterns(SparseDictionary):
         S = q @ k.mT / self.attn_scale
         return S.masked_fill(~torch.ones_like(S, dtype=torch.bool).tril(), -torch.inf).softmax(-1)
 
-# %% ../nbs/29_lorsa.ipynb #8bcecd5b
+# %% ../nbs/29_lorsa.ipynb #1bf4439b
 class Lorsa(Patterns):
     """Low-rank sparse attention.
 
@@ -340,7 +340,7 @@ def block_decoder(points: list, atoms: int, delta: float = 0., **archetypes) -> 
         raise ValueError(f"atoms: expected a multiple of {len(points)} blocks; got {atoms}")
     return BlockDictionary([archetypal_decoder(C, atoms // len(points), delta, **archetypes) for C in points])
 
-# %% ../nbs/29_lorsa.ipynb #741b8733
+# %% ../nbs/29_lorsa.ipynb #2a35ea87
 @torch.no_grad()
 def fold_lorsa(model: Lorsa, factors: dict):
     "Fold factors of normalisation into the weights; latents stay as they are."
@@ -389,7 +389,7 @@ def fixed_factor(model: SparseDictionary, hook: str) -> float:
         return 1.
     return math.sqrt(model.cfg.d_model) / model.dataset_average_activation_norm[hook]
 
-# %% ../nbs/29_lorsa.ipynb #2ccd9159
+# %% ../nbs/29_lorsa.ipynb #b9f79b53
 @torch.no_grad()
 def copy_patterns(model: Lorsa, heads: Heads) -> Lorsa:
     "Queries and keys of a real layer, each head as often as there is room, one after the other."
@@ -503,7 +503,7 @@ def initialize_lorsa_with_mhsa(model: Lorsa, heads: Heads, x: Float[Tensor, '...
         model.decoder._weights[mine] = unit_rows(V @ heads.W_V[h] @ heads.W_O[h])
     return model
 
-# %% ../nbs/29_lorsa.ipynb #05374a2a
+# %% ../nbs/29_lorsa.ipynb #15677066
 @torch.no_grad()
 def centre_values(model: Lorsa, x: Float[Tensor, 'm T d'], mask: Bool[Tensor, 'm T'], batch_size: int = 32) -> Lorsa:
     "Take the mean pre-activation of normalised inputs off."
@@ -584,7 +584,7 @@ def start_at_anchors(model: Lorsa, heads: Heads, anchors: list, values: str, see
         R = torch.cat([D @ M.T for D, M in zip(length.chunk(n), through)])
     model.W_V.copy_(R / length.square().sum(1, keepdim=True).clamp_min(1e-6))
 
-# %% ../nbs/29_lorsa.ipynb #6016dd0c
+# %% ../nbs/29_lorsa.ipynb #8f731fb9
 LORSA_STARTS = ('random', *DECODERS)  # 'plain' begins at the layer, and 'random' nowhere
 
 # %% ../nbs/29_lorsa.ipynb #8655d0b0

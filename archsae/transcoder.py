@@ -46,7 +46,7 @@ class SAEConfig(BaseSAEConfig):
         if self.hook_point_out is None:
             self.hook_point_out = self.hook_point_in
 
-# %% ../nbs/27_transcoder.ipynb #77f0e63a
+# %% ../nbs/27_transcoder.ipynb #5d046bef
 def uniform(*shape: int, bound: float, seed: int = 0) -> Tensor:
     "Numbers from -bound to bound."
     return (torch.rand(*shape, generator=generator(seed)) * 2 - 1) * bound
@@ -59,7 +59,7 @@ def check_atoms(decoder: nn.Module, n_atoms: int, d: int) -> nn.Module:
         raise ValueError(f"decoder: expected {n_atoms} atoms of width {d}; got {got}")
     return decoder
 
-# %% ../nbs/27_transcoder.ipynb #6f68e64f
+# %% ../nbs/27_transcoder.ipynb #a866b011
 class Transcoder(SparseDictionary):
     """SAE or per-layer transcoder.
 
@@ -180,7 +180,7 @@ def give_unit_norms(model: SparseDictionary) -> SparseDictionary:
     move_norms(model, n, gated)
     return model
 
-# %% ../nbs/27_transcoder.ipynb #abd3d8c1
+# %% ../nbs/27_transcoder.ipynb #64980810
 @torch.no_grad()
 def with_free_atoms(model: SparseDictionary) -> SparseDictionary:
     "A copy whose decoder is a matrix of free atoms."
@@ -215,7 +215,7 @@ def start_bias(model: Transcoder, Y: Float[Tensor, 'n d']) -> Transcoder:
     model.b_D.copy_(geometric_median(Y))
     return model
 
-# %% ../nbs/27_transcoder.ipynb #3d01de9d
+# %% ../nbs/27_transcoder.ipynb #a014b90c
 @torch.no_grad()
 def set_decoder_norm(model: Transcoder, value: float, exact: bool = True) -> Transcoder:
     "Free atoms of norm `value`, or, where not `exact`, of at most that."
@@ -242,7 +242,7 @@ def grid_search_norm(model: Transcoder, batch: dict) -> float:
     set_decoder_norm(model, best).retie()
     return best
 
-# %% ../nbs/27_transcoder.ipynb #393cb3bc
+# %% ../nbs/27_transcoder.ipynb #3c21c88f
 @torch.no_grad()
 def start_in_subspace(model: Transcoder, Y: Float[Tensor, 'n d'], q: int) -> Transcoder:
     "Atoms in the span of the `q` leading principal directions of the labels: none points where no label is."
@@ -282,7 +282,7 @@ def pair_encoder(model: Transcoder, R: Float[Tensor, 'k d'], mean: Float[Tensor,
     model.b_E.copy_(-mean @ model.W_E)
     return model
 
-# %% ../nbs/27_transcoder.ipynb #dcbe9db9
+# %% ../nbs/27_transcoder.ipynb #444bc1af
 @torch.no_grad()
 def fit_atom_scale(model: Transcoder, x: Float[Tensor, 'n d'], y: Float[Tensor, 'n d']) -> Transcoder:
     "One factor for all atoms, by least squares on normalised inputs and labels."
@@ -295,7 +295,7 @@ def fit_atom_scale(model: Transcoder, x: Float[Tensor, 'n d'], y: Float[Tensor, 
         model.activation_function.theta_inf.fill_(math.nan)  # these were no training batches
     return model
 
-# %% ../nbs/27_transcoder.ipynb #24241c0c
+# %% ../nbs/27_transcoder.ipynb #bd084119
 @torch.no_grad()
 def start_at_events(model: Transcoder, x: Float[Tensor, 'n d'], y: Float[Tensor, 'n d'], groups: Int[Tensor, ' n'],
                     p: int, delta: float, paired: bool, seed: int, archetypes: dict):
@@ -314,7 +314,7 @@ def start_at_events(model: Transcoder, x: Float[Tensor, 'n d'], y: Float[Tensor,
         R = model.W_D
     pair_encoder(model, R.to(x), x.mean(0))
 
-# %% ../nbs/27_transcoder.ipynb #074322e3
+# %% ../nbs/27_transcoder.ipynb #0ecdf310
 def anchored_transcoder(cfg: SAEConfig, data: dict | Float[Tensor, 'n d'], decoder: str = 'archetypal',
                         points: int | None = None, how: str = 'kmeans', delta: float = 0., paired: bool = True,
                         seed: int = 0, *, init: str | Tensor = 'identity', support: int | None = None,
