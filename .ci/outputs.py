@@ -51,8 +51,21 @@ def adopt(executed, chapter, scale):
     print(f'{chapter.name}: outputs of {executed}')
 
 
+def execute_the_rest(folder):
+    "Run the chapters and pages that have no parameters, which archsae_figures leaves out; the index renders itself."
+    import papermill
+
+    for path in sorted((ROOT/'nbs').glob('*.ipynb')):
+        cells = json.loads(path.read_text(encoding='utf-8'))['cells']
+        has_parameters = any('parameters' in c['metadata'].get('tags', []) for c in cells)
+        if not has_parameters:
+            quiet = dict(kernel_name='python3', progress_bar=False, extra_arguments=['--log-level=50'])
+            papermill.execute_notebook(path, folder/path.name, cwd=path.parent, **quiet)
+
+
 if __name__ == '__main__':
-    folder, scale = sys.argv[1:]
-    for executed in sorted(Path(folder).glob('*.ipynb')):
+    folder, scale = Path(sys.argv[1]), sys.argv[2]
+    execute_the_rest(folder)
+    for executed in sorted(folder.glob('*.ipynb')):
         if (ROOT/'nbs'/executed.name).exists():
             adopt(executed, ROOT/'nbs'/executed.name, scale)
