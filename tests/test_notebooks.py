@@ -1,5 +1,6 @@
 "What holds for every chapter, read from the notebooks as they are committed."
 import ast
+import functools
 import json
 import re
 from pathlib import Path
@@ -13,6 +14,7 @@ WITHOUT_MODULE = ('17_delta',)  # it measures with what others define
 ANOTHER_NAME = {'A4_front_door': '__init__'}
 
 
+@functools.cache
 def cells(path, kind='code'):
     found = json.loads(path.read_text(encoding='utf-8'))['cells']
     return [c | {'source': ''.join(c['source'])} for c in found if c['cell_type'] == kind]

@@ -1,5 +1,6 @@
 "The rules of the house, read from the files: who imports whom, what is public, what is tested where."
 import ast
+import functools
 import json
 import re
 from collections import Counter
@@ -16,6 +17,7 @@ NEAR = 3  # cells between a definition and its test
 SHARE_NEAR = .89  # of the public names; fastcore's own
 
 
+@functools.cache
 def code_cells(path):
     "Sources of the code cells, in order, as plain Python."
     cells = json.loads(path.read_text(encoding='utf-8'))['cells']
@@ -43,6 +45,7 @@ def files():
     return found
 
 
+@functools.cache
 def tree(path):
     return ast.parse(path.read_text(encoding='utf-8'))
 
@@ -78,6 +81,7 @@ IMPORTS = {name: sorted(set(imports(name, path)) - {'archsae'}) for name, path i
 LIBRARY = [m for m in FILES if not m.startswith(('archsae.book', 'archsae.overcomplete'))]
 
 
+@functools.cache
 def public(name):
     for node in tree(FILES[name]).body:
         is_all = isinstance(node, ast.Assign) and getattr(node.targets[0], 'id', '') == '__all__'
