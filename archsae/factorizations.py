@@ -527,7 +527,7 @@ def furthest_rows(C: Float[Tensor, 'p d'], k: int, seed: int = 0) -> Int[Tensor,
     return torch.stack(chosen)
 
 
-def random_mixtures(k: int, p: int, seed: int) -> Float[Tensor, 'k p']:
+def mixtures_of_three(k: int, p: int, seed: int) -> Float[Tensor, 'k p']:
     "Mixtures of three random points each (fewer where there are fewer), with weights uniform on the simplex."
     g = generator(seed)
     places = torch.rand(k, p, generator=g).topk(min(3, p), 1).indices
@@ -539,7 +539,7 @@ def first_mixtures(C: Float[Tensor, 'p d'], k: int, init: str = 'rows', seed: in
     "The weights, rows on the simplex, that a factorisation starts from; `init` is one of STARTS."
     check_choice('init', init, STARTS)
     if init == 'random':
-        return random_mixtures(k, len(C), seed).to(C)
+        return mixtures_of_three(k, len(C), seed).to(C)
     W = torch.zeros(k, len(C), dtype=C.dtype, device=C.device)
     if init == 'kmeans':
         found = cluster(C, k, seed)

@@ -130,8 +130,8 @@ class DictionaryLayer(Configured, nn.Module):
         self.retract_()
         return self._weights * self.multiplier.exp()
 
-    def forward(self, z: Float[Tensor, 'n k']) -> Float[Tensor, 'n d']:
-        "Reconstructions from codes."
+    def forward(self, z: Float[Tensor, '*n k']) -> Float[Tensor, '*n d']:
+        "Reconstructions from codes, of any leading axes."
         return z @ self.get_dictionary()
 
     @contextlib.contextmanager
@@ -578,7 +578,7 @@ class SAE(Configured, nn.Module):
         return str(next(self.dictionary.parameters()).device)
 
     @device.setter
-    def device(self, place):  # written by code that moved the model already
+    def device(self, place):  # written by code that has moved the model already
         pass
 
     def get_dictionary(self) -> Float[Tensor, 'k d']:
