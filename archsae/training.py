@@ -38,7 +38,7 @@ def takes_sparse(criterion):
     criterion.sparse = True
     return criterion
 
-# %% ../nbs/14_training.ipynb #ef7a394f
+# %% ../nbs/14_training.ipynb #cc5df5d0
 @takes_sparse
 def mse(x: Tensor, x_hat: Tensor, pre_codes=None, codes=None, dictionary=None) -> Float[Tensor, '']:
     """Mean squared error over all entries.
@@ -86,14 +86,14 @@ def sparse_kappa_4(codes: SparseCodes) -> Float[Tensor, ' n']:
 
 SPARSE_PENALTIES = {l1: sparse_l1, hoyer: sparse_hoyer, kappa_4: sparse_kappa_4}
 
-# %% ../nbs/14_training.ipynb #0019f486
+# %% ../nbs/14_training.ipynb #de96e61f
 @takes_sparse
 def mse_penalty(x, x_hat, pre_codes, codes, dictionary, penalty: float = 1.0, penalty_fn=l1) -> Float[Tensor, '']:
     "Mean squared error plus `penalty` times the mean of `penalty_fn` of the codes."
     measure = SPARSE_PENALTIES[penalty_fn] if isinstance(codes, SparseCodes) else penalty_fn
     return mse(x, x_hat) + penalty * measure(codes).mean()
 
-# %% ../nbs/14_training.ipynb #ecaa70b3
+# %% ../nbs/14_training.ipynb #2ab1947d
 @takes_sparse
 def mse_l1(x, x_hat, pre_codes, codes, dictionary, penalty: float = 1.0) -> Float[Tensor, '']:
     """Mean squared error plus `penalty` times the sum of |z| over the whole batch.
@@ -129,7 +129,7 @@ def mse_kappa_4(x, x_hat, pre_codes, codes, dictionary, penalty: float = 1.0) ->
     """
     return mse_penalty(x, x_hat, pre_codes, codes, dictionary, penalty, kappa_4)
 
-# %% ../nbs/14_training.ipynb #3a02d8e1
+# %% ../nbs/14_training.ipynb #e2f595c8
 @takes_sparse
 def mse_elastic(x, x_hat, pre_codes, codes, dictionary, alpha: float = 0.5) -> Float[Tensor, '']:
     """Mean squared error plus a mixture of the codes' mean |z| and the atoms' mean square.
@@ -235,7 +235,7 @@ def fired_atoms(codes, axes: int = 1) -> Tensor:
         return codes.fired()
     return (codes != 0).flatten(0, -axes - 1).any(0)
 
-# %% ../nbs/14_training.ipynb #f417bf92
+# %% ../nbs/14_training.ipynb #ccf74421
 class FiringTracker:
     """How many tokens ago each latent last fired, kept on the device.
 
@@ -315,7 +315,7 @@ def token_mean(v: Tensor, mask: Tensor | None = None) -> Float[Tensor, '']:
     "The mean over the tokens that count, and over layers, of a `v` (tokens..., layers...) and a `mask` (tokens...)."
     return v.mean() if mask is None else v[mask].mean()
 
-# %% ../nbs/14_training.ipynb #9117b5c9
+# %% ../nbs/14_training.ipynb #f27b23d5
 def auxk(residual: Float[Tensor, '... d'], again: Float[Tensor, '... d'], mask: Tensor | None = None,
          relative: bool = True) -> Float[Tensor, '']:
     """What the dead leave of a residual (Gao et al. 2024).
@@ -367,7 +367,7 @@ def cosine_rate(step: int, steps: int, base: float, final: float = 0., warm: int
     along = (step - warm) / (steps - warm)
     return final + (base - final) * (1 + math.cos(math.pi * along)) / 2
 
-# %% ../nbs/14_training.ipynb #45f27f6e
+# %% ../nbs/14_training.ipynb #bf8f7b9f
 LR_SCHEDULES = ('cosine', 'constantwithwarmup', 'constant', 'linearwarmupdecay', 'cosineannealing',
                 'cosineannealingwarmup', 'exponentialwarmup')
 
@@ -438,7 +438,7 @@ class FitScheduler(Scheduler):
     def __getitem__(self, step: int) -> float:
         return fit_rate(step, self.steps, self.base, self.name, self.warmup, self.cooldown)
 
-# %% ../nbs/14_training.ipynb #3dee6eff
+# %% ../nbs/14_training.ipynb #00a4cca4
 class CosineScheduler(Scheduler):
     """Linear warm-up, then half a cosine (overcomplete's scheduler of that name); step 0 is applied at once.
 
@@ -469,7 +469,7 @@ class CosineScheduler(Scheduler):
         "The learning rate at step `it`."
         return cosine_rate(it, self.total_iters, self.base, self.final, self.warmup_iters, self.start)
 
-# %% ../nbs/14_training.ipynb #d9c69c5b
+# %% ../nbs/14_training.ipynb #ceea64d1
 def annealed_k(step: int, steps: int, k: int, initial: int | None = None, warm=.1, cold=0, kind: str = 'linear',
                beta: float = 3.) -> int:
     "How many latents may be active: `initial` for `cold` (a duration), then falling for `warm` to `k`."
@@ -584,7 +584,7 @@ def fetched(batches, device):
     if ahead is not None:
         yield ahead
 
-# %% ../nbs/14_training.ipynb #8486bb35
+# %% ../nbs/14_training.ipynb #cb6874c7
 def shuffled(A, size: int, g: torch.Generator):
     "Batches of one pass over what is in memory; the last may be short."
     rows = torch.randperm(len(next(iter(tensors_of(A).values()))), generator=g)
@@ -635,7 +635,7 @@ def joined(parts: list):
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     return torch.cat(parts)
 
-# %% ../nbs/14_training.ipynb #23947b94
+# %% ../nbs/14_training.ipynb #3eccc3e4
 class Batches:
     """The rows of `A`, a tensor or a dict of tensors, in random batches; iterating gives those of one pass.
 
@@ -688,7 +688,7 @@ class Batches:
         self._taken += count
         return itertools.islice(self._stream, count)
 
-# %% ../nbs/14_training.ipynb #8d6563b8
+# %% ../nbs/14_training.ipynb #29160509
 class Step(NamedTuple):
     "What a model makes of a batch."
     loss: Tensor | None
@@ -735,7 +735,7 @@ def goes_sparse(model, criterion, active: float | None = None) -> bool:
         return False
     return not dense_is_faster(model.nb_concepts, active, device, torch.get_autocast_dtype(device.type))
 
-# %% ../nbs/14_training.ipynb #490f408f
+# %% ../nbs/14_training.ipynb #2005d19b
 @takes_sparse
 def shrinkage(x, x_hat, pre_codes, codes, dictionary, penalty: float = .5) -> Float[Tensor, '']:
     "Squared error plus `penalty` times the sum of a token's codes, both over d."
@@ -751,7 +751,7 @@ def default_criterion(sae: SAE):
         return mse
     return shrinkage  # an atom is worth using if its inner product with the rest exceeds penalty / 2
 
-# %% ../nbs/14_training.ipynb #94532521
+# %% ../nbs/14_training.ipynb #8ac8781c
 class SAEObjective:
     "What an SAE is trained on: a criterion, and `auxk_weight` times AuxK on the dead with `k_aux` of them a token."
 
@@ -797,7 +797,7 @@ class SAEObjective:
             return None
         return auxk_codes(pre_codes, tracker.dead, self.k_aux) @ D
 
-# %% ../nbs/14_training.ipynb #de8cff8a
+# %% ../nbs/14_training.ipynb #29fa8030
 def role_of(model: nn.Module, name: str) -> str:
     "What a parameter is: 'encoder', 'dictionary', 'multiplier' or 'threshold'."
     if hasattr(model, 'role_of'):
@@ -1009,7 +1009,7 @@ class Tally:
         "What `evaluate` answers."
         return dict(r2=self.ev.value, mse=self.ev.mse, l0=self.l0, dead=self.dead, alive=self.fired.cpu())
 
-# %% ../nbs/14_training.ipynb #5cca796d
+# %% ../nbs/14_training.ipynb #60f94fb6
 class Log(dict):
     "Lists by name; answers to the old names of `fit`'s log as well."
     OLD = dict(avg_loss='loss', z_sparsity='l0', dead_features='dead', time_epoch='seconds')
@@ -1078,7 +1078,7 @@ def step_details(model, codes) -> dict:
             details[f'params_grad_norm_{name}'] = l2(p.grad)
     return {name: v.detach() for name, v in details.items()}
 
-# %% ../nbs/14_training.ipynb #5f912edd
+# %% ../nbs/14_training.ipynb #8c013fab
 class Run:
     "One training among those that share their batches."
 
@@ -1123,7 +1123,7 @@ class Run:
         self.model.eval()
         self.end_epoch(looking=False)
 
-# %% ../nbs/14_training.ipynb #21c0d4a0
+# %% ../nbs/14_training.ipynb #f55b6e10
 class Precision:
     """The number type of forward and loss: bfloat16 by autocast if asked for, while the weights keep theirs.
 
@@ -1261,7 +1261,7 @@ def train_loop(runs: list, batches, optimizer, scheduler=None, epochs: int = 1, 
         bar.set_postfix(**summary(runs))
     bar.close()
 
-# %% ../nbs/14_training.ipynb #d6ec3d6a
+# %% ../nbs/14_training.ipynb #7938ed3b
 class Inputs:
     "The activations in the batches of a loader."
 
@@ -1307,7 +1307,7 @@ def check_least(name: str, value, least: float = 0., may_be_none: bool = True):
         raise ValueError(f"{name}: expected a number >= {least:g}; got {value!r}")
     return value
 
-# %% ../nbs/14_training.ipynb #f86bc128
+# %% ../nbs/14_training.ipynb #102a57c1
 def train_sae(model: nn.Module, dataloader, criterion, optimizer, scheduler=None, nb_epochs: int = 20,
               clip_grad: float | None = 1.0, monitoring: int = 1, device='cpu', *, tracker: FiringTracker | None = None,
               bf16: bool = False, progress: bool = False, sparse='auto', tokens: bool = True) -> dict:
@@ -1345,7 +1345,7 @@ def train_sae(model: nn.Module, dataloader, criterion, optimizer, scheduler=None
                                 device, tracker, Precision(device, bf16), progress)
     return overcomplete_log(log)
 
-# %% ../nbs/14_training.ipynb #2d45b235
+# %% ../nbs/14_training.ipynb #b5def22e
 def train_sae_amp(model: nn.Module, dataloader, criterion, optimizer, scheduler=None, nb_epochs: int = 20,
                   clip_grad: float | None = 1.0, monitoring: int = 1, device='cuda', max_nan_fallbacks: int = 5, *,
                   tokens: bool = True, tracker: FiringTracker | None = None, progress: bool = False) -> dict:
@@ -1409,7 +1409,7 @@ def one_for_each(name: str, value, count: int) -> list:
         raise ValueError(f"{name}: expected one or {count} of them, one a model; got {len(values)}")
     return values
 
-# %% ../nbs/14_training.ipynb #b9d4f96e
+# %% ../nbs/14_training.ipynb #553d110c
 def scale_to_data(model, A, by: str | None, dtype: torch.dtype, device):
     "Bring the first reconstruction to the scale of the data."
     if hasattr(model, 'ready'):
@@ -1431,7 +1431,7 @@ def objective_of(model, criterion, auxk_weight: float | None, k_aux: int | None,
     k_aux = k_aux or max(channels(model.input_shape) // 2, 1)
     return SAEObjective(model, criterion or default_criterion(model), weight, k_aux, sparse)
 
-# %% ../nbs/14_training.ipynb #76933511
+# %% ../nbs/14_training.ipynb #df1b3a36
 PAPER = dict(epochs=50, batch_size=1024, lr=5e-4, auxk_weight=0.)  # epochs: the paper; the others: its authors' library
 
 
@@ -1476,7 +1476,7 @@ def as_in_the_paper(x, x_hat, pre_codes, codes, dictionary) -> Float[Tensor, '']
     silent = (codes == 0).all(0)
     return mse(x, x_hat) - 1e-3 * (pre_codes * silent).mean()
 
-# %% ../nbs/14_training.ipynb #43b60163
+# %% ../nbs/14_training.ipynb #09ad425a
 def doubts_about_data(A: Float[Tensor, 'n d']) -> list:
     "What speaks against training an SAE on `A` as it is."
     some = torch.linspace(0, len(A) - 1, min(4096, len(A))).long().to(A.device)
@@ -1520,7 +1520,7 @@ def doubts_after(log: Log) -> list:
     return [f"{dead:.0%} of the atoms did not fire in the last epoch; ask for fewer atoms, train longer, or, for an "
             "archetypal dictionary, give more points or a higher lr_dictionary."]
 
-# %% ../nbs/14_training.ipynb #c5679319
+# %% ../nbs/14_training.ipynb #88d86a01
 @dataclass(frozen=True)
 class Recipe:
     "How `fit` and `fit_many` train; None is what was not said."
@@ -1552,7 +1552,7 @@ class Recipe:
         for name in ('epochs', 'steps', 'batch_size', 'k_aux', 'dead_after', 'initial_k'):
             value = getattr(self, name)
             if value is not None:
-                check_positive(name, value)
+                object.__setattr__(self, name, check_positive(name, value))  # a number of numpy becomes a plain one
         if self.epochs is not None and self.steps is not None:
             raise ValueError(f"steps: expected epochs or steps, not both; got {self.epochs} and {self.steps}")
         check_least('clip_grad', self.clip_grad)
@@ -1605,7 +1605,7 @@ class Recipe:
             raise ValueError(f"initial_k: expected none for {kind}, which has no top_k; got {self.initial_k}")
         return run
 
-# %% ../nbs/14_training.ipynb #54da1419
+# %% ../nbs/14_training.ipynb #2de757a6
 def train_models(models: list, A, rates: list, criteria: list, recipe: Recipe) -> list:
     "Train models on the same data, each with its rates (a dict) and its criterion; their logs."
     device = pick_device(recipe.device)
@@ -1716,7 +1716,7 @@ def fit(model, A, epochs: int | None = None, batch_size: int | None = None, lr: 
     rates = rates_of(1, lr=lr, lr_dictionary=lr_dictionary, lr_multiplier=lr_multiplier, lr_threshold=lr_threshold)
     return train_models([model], A, rates, [criterion], recipe)[0]
 
-# %% ../nbs/14_training.ipynb #854a9056
+# %% ../nbs/14_training.ipynb #039ce0f4
 def rates_of(count: int, **given) -> list:
     "The learning rates of each of `count` models, as dicts, from one rate for all or a list of one a model."
     lists = {name: one_for_each(name, value, count) for name, value in given.items()}
