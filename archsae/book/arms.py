@@ -19,7 +19,7 @@ from archsae.sae import DictionaryLayer, TopKSAE
 from archsae.stability import companions
 from archsae.training import evaluate, fit, fit_many
 
-# %% ../../nbs/16_arms.ipynb #b48bdeff
+# %% ../../nbs/16_arms.ipynb #cb846e1e
 class Arm(NamedTuple):
     "What the dictionary of an arm is, where it begins, and which question that answers."
     dictionary: str  # 'unit rows', 'any norm', 'W C + Λ', 'archetypal', 'points'
@@ -118,7 +118,7 @@ class Run(NamedTuple):
     alive: Bool[Tensor, ' k'] | None = None  # which atoms fire
     sae: nn.Module | None = None  # the trained model
 
-# %% ../../nbs/16_arms.ipynb #176adc8b
+# %% ../../nbs/16_arms.ipynb #58d7345d
 def atoms_of(sae: nn.Module) -> Float[Tensor, 'k d']:
     "A copy of a model's dictionary, on the CPU."
     return sae.get_dictionary().detach().clone().cpu()
@@ -130,7 +130,7 @@ def finished(sae: nn.Module, D0: Float[Tensor, 'k d'], A: Float[Tensor, 'n d'], 
     alive = scores.pop('alive')
     return Run(seed, scores, D0, atoms_of(sae), alive, sae)
 
-# %% ../../nbs/16_arms.ipynb #6715e433
+# %% ../../nbs/16_arms.ipynb #6d49db2e
 def run_arm(arm: str, A: Float[Tensor, 'n d'], C: Float[Tensor, 'p d'], k: int, top_k: int, seed: int,
             fit_args: dict | None = None, **options) -> Run:
     """Train one arm with one seed; 'k-means' is its own centroids, untrained.
@@ -209,7 +209,7 @@ def climb(score, found: dict, most: int = 3) -> float:
         best = max(found, key=found.get)
     return best
 
-# %% ../../nbs/16_arms.ipynb #a7298114
+# %% ../../nbs/16_arms.ipynb #a498561f
 def tune_rates(specs: dict, A: Float[Tensor, 'n d'], C: Float[Tensor, 'p d'], k: int, top_k: int, seed: int,
                fit_args: dict, rates) -> dict:
     """The rate with the best R² for each of several arms; those of the list are trained together.
@@ -238,7 +238,7 @@ def tune_rates(specs: dict, A: Float[Tensor, 'n d'], C: Float[Tensor, 'p d'], k:
         best[name] = climb(lambda lr: r2([(name, lr)])[0], {lr: listed[name, lr] for lr in rates})
     return best
 
-# %% ../../nbs/16_arms.ipynb #07c40783
+# %% ../../nbs/16_arms.ipynb #d5f52605
 def tune_rate(arm: str, A: Float[Tensor, 'n d'], C: Float[Tensor, 'p d'], k: int, top_k: int, seed: int,
               fit_args: dict, rates, **options) -> float:
     "The rate with the best R² for one arm; `options` are those of `make_arm`."
@@ -259,7 +259,7 @@ def pair_row(first: Run, second: Run, agreed: dict) -> dict:
         r2=None if None in both else sum(both) / 2,
     )
 
-# %% ../../nbs/16_arms.ipynb #a7821761
+# %% ../../nbs/16_arms.ipynb #b0aaeef6
 def agreement(runs: list, nulls: dict, **columns) -> list:
     """A row a run, then a row a pair.
 
