@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LEFT_OUT', 'PASSES_OF_KMEANS', 'Training', 'Fit', 'Data', 'cost', 'estimate', 'with_unit', 'show_estimate']
 
-# %% ../../nbs/A5_estimate.ipynb #8f1d8df0
+# %% ../../nbs/A5_estimate.ipynb #8157b78b
 import ast
 import functools
 import json
@@ -19,7 +19,7 @@ from archsae.book.plausibility import TABLE2_METHODS
 from archsae.book.scales import sizes
 from archsae.core import cache_folder, memory_for_activations, pick_device
 
-# %% ../../nbs/A5_estimate.ipynb #16ceae8d
+# %% ../../nbs/A5_estimate.ipynb #194e0e06
 def code_cells(path) -> list:
     "The code cells of a notebook."
     cells = json.loads(Path(path).read_text(encoding='utf-8'))['cells']
@@ -37,7 +37,7 @@ def declared_parameters(path) -> dict:
             return text  # an expression: only its text is known before the run
     return {name: value(p['default']) for name, p in papermill.inspect_notebook(path).items()}
 
-# %% ../../nbs/A5_estimate.ipynb #9e95158a
+# %% ../../nbs/A5_estimate.ipynb #d898c8b0
 class Training(NamedTuple):
     "Trainings of one shape."
 
@@ -72,7 +72,7 @@ class Data(NamedTuple):
     def per_image(self) -> int:
         return self.tokens // self.images
 
-# %% ../../nbs/A5_estimate.ipynb #c1d4c8a3
+# %% ../../nbs/A5_estimate.ipynb #2ed7d557
 def _choices(values) -> int:
     "How many trainings it takes to choose one of some values."
     return len(values) if len(values) > 1 else 0
@@ -127,7 +127,7 @@ def delta_work(s: dict, data: Data) -> list:
     work += _trained(s, ('ra, own C',), 2 * s['runs'], s['top_k'])
     return [*work, Fit(2 + s['runs'], s['p'])]
 
-# %% ../../nbs/A5_estimate.ipynb #ddcf385d
+# %% ../../nbs/A5_estimate.ipynb #bdd3fc2c
 def factorizations_work(s: dict, data: Data) -> list:
     "Chapter `factorizations`: rates, the curves of Fig. 2, Table 1, efforts."
     images = s['images'][0] if s['images'] else round(.8 * data.images)
@@ -180,7 +180,7 @@ def identifiability_work(s: dict, data: Data) -> list:
     work += [of(name, families * s['runs'], s['epochs']) for name in (*SAES, 'TopK, rate of A-SAE')]
     return work
 
-# %% ../../nbs/A5_estimate.ipynb #9e5f0f96
+# %% ../../nbs/A5_estimate.ipynb #106ecb00
 def concepts_work(s: dict, data: Data) -> list:
     "Chapter `concepts`: rates of two arms, then four arms; the first seed's own points are the shared ones."
     arms = ('topk', 'topk, own k-means', 'ra, own C')
@@ -217,11 +217,9 @@ WORK = dict(arms=arms_work, delta=delta_work, factorizations=factorizations_work
 def work_of(chapter: str, scale: str, source: str, data: Data, changes: dict | None = None) -> list:
     "The trainings and fits of a chapter."
     s = sizes(chapter, scale, source, data.d, **(changes or {}))
-    if s.get('p') == 'k':
-        s['p'] = s['k']
     return [w for w in WORK[chapter](s, data) if not isinstance(w, Training) or w.runs]
 
-# %% ../../nbs/A5_estimate.ipynb #91c79211
+# %% ../../nbs/A5_estimate.ipynb #fefb1f4d
 PAPER_FIVE = ('dinov2', 'siglip', 'vit', 'convnext', 'resnet')
 
 
@@ -255,7 +253,7 @@ def data_of(source: str) -> Data:
     images = len(image_files(rest[1])[0])
     return Data(images, images * tokens, d, images * ops)
 
-# %% ../../nbs/A5_estimate.ipynb #b84726d2
+# %% ../../nbs/A5_estimate.ipynb #cdd21994
 MEASURED_BY = {
     'sparse': 'archsae TopK',
     'sparse archetypal': 'archsae RA',
@@ -306,7 +304,7 @@ def step_rate(shape: Shape, family: str, device: str) -> Rate:
     product = 2 * shape.B * shape.d * shape.k / ms['encoder product'] * 1e3
     return Rate(operations(shape, family) / ms[name] * 1e3, product, ms[name])
 
-# %% ../../nbs/A5_estimate.ipynb #cb7bd3b9
+# %% ../../nbs/A5_estimate.ipynb #263c82fd
 LEFT_OUT = ('matching, metrics and drawing; classical factorisations and the selectors of points other than k-means; '
             'reading and framing images; arms trained together share work, which makes them faster than this')
 PASSES_OF_KMEANS = 20
@@ -384,7 +382,7 @@ def _images(source: str, data: Data, rate: float) -> dict:
     size = 4. * data.tokens * data.d
     return about | dict(operations=data.operations, bytes=size, hours=data.operations / rate / 3600)
 
-# %% ../../nbs/A5_estimate.ipynb #5e195515
+# %% ../../nbs/A5_estimate.ipynb #69f4193e
 def with_unit(x: float, unit: str) -> str:
     "`1.3 TB`, `12 GFLOPs`."
     power = next((i for i in range(8, 0, -1) if x >= 1000 ** i), 0)

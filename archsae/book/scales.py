@@ -17,6 +17,7 @@ import subprocess
 import tempfile
 import time
 import tomllib
+import warnings
 from pathlib import Path
 import numpy as np
 import torch
@@ -87,7 +88,8 @@ def sizes(chapter: str, scale: str, source: str = 'digits', d: int | None = None
         found |= here.get(kind, {})
     for name in changes:
         check_choice('sizes', name, sorted(found))
-    return {name: _resolved(v, d) for name, v in (found | changes).items()}
+    found = {name: _resolved(v, d) for name, v in (found | changes).items()}
+    return {name: found['k'] if v == 'k' else v for name, v in found.items()}
 
 # %% ../../nbs/01_scales.ipynb #99d58aaa
 COLORS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000', '#999999')
@@ -147,6 +149,7 @@ def begin(chapter: str, scale: str, source: str = 'digits', device: str = 'auto'
     if not isinstance(source, str) or source.split(':')[0] not in ('digits', 'imagenet', 'images', 'text'):
         raise ValueError(f"source: expected digits, imagenet, images:MODEL:FOLDER or text; got {source!r}")
     use_style()
+    warnings.filterwarnings('ignore', message='fit: ')  # short trainings are what a small scale is for
     own = source in OWN_SOURCES and not changes
     return dict(chapter=chapter, scale=scale, source=source, device=str(dev), own=own, started=time.perf_counter())
 
