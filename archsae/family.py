@@ -23,9 +23,9 @@ from .language import next_token_loss, reading, splicing
 from .relaxation import RelaxedArchetypalDictionary
 from .sae import DictionaryLayer
 from .sparsity import batch_topk, jump_relu, threshold_codes, topk
-from .training import Step, Tally, auxk, auxk_codes, check_least, check_rate, evaluate, fit, token_mean
+from .training import Step, Tally, auxk, auxk_codes, check_least, token_mean
 
-# %% ../nbs/25_family.ipynb #bdddb63d
+# %% ../nbs/25_family.ipynb #ed967d4b
 ACT_FNS = ('relu', 'jumprelu', 'topk', 'batchtopk', 'layertopk', 'batchlayertopk')
 NORMS = ('token-wise', 'batch-wise', 'dataset-wise', 'inference')
 CONFIGS = {}  # sae_type -> configuration
@@ -91,7 +91,7 @@ class BaseSAEConfig:
         "The places written."
         return [self.hook_point_out]
 
-# %% ../nbs/25_family.ipynb #120de852
+# %% ../nbs/25_family.ipynb #dd1b1f80
 SparseDictionaryConfig = BaseSAEConfig  # upstream's other name
 
 
@@ -228,6 +228,9 @@ class Activation(nn.Module):
             raise ValueError("theta_inf: not known yet; train, or set batch_selection=True")
         return threshold_codes(s, self.theta_inf[:, None] if self.per_layer else self.theta_inf)
 
+    def extra_repr(self) -> str:
+        return f'{self.name}, k={self.current_k}' if 'topk' in self.name else self.name
+
 # %% ../nbs/25_family.ipynb #71eae6f7
 def plain_decoder(W_D: Float[Tensor, 'F d'], device='cpu') -> DictionaryLayer:
     "Free atoms of any norm, from these on."
@@ -328,7 +331,7 @@ def norm_factor(x: Float[Tensor, '... d'], strategy: str, mean_norm: float | Non
         norms = (norms if mask is None else norms[mask]).mean()
     return root / norms.clamp_min(eps)
 
-# %% ../nbs/25_family.ipynb #d31e5ab9
+# %% ../nbs/25_family.ipynb #9494bfd6
 class Places:
     "The part of a model of the family that knows the places it reads and writes, and their scale."
 
@@ -507,7 +510,7 @@ class FamilyTally(Tally):
         y, error, size, active = (torch.cat(parts) for parts in zip(*self.of_tokens))
         return family_scores(y, error, size, active, self.fired / self.n)
 
-# %% ../nbs/25_family.ipynb #7ce10875
+# %% ../nbs/25_family.ipynb #d39ab591
 class FamilyObjective:
     "What a model of the family is trained on, a step at a time."
 
@@ -679,7 +682,7 @@ class SparseDictionary(Places, Trained, Configured, nn.Module):
         return auxk(y - y_hat, again, mask, relative=False)
 
     def losses(self, batch: dict, dead: Tensor | None = None, penalty_share: float = 1., k: int | None = None,
-               criterion: FamilyLoss | None = None, **old) -> dict:
+               criterion: FamilyLoss | None = None) -> dict:
         """The loss and its parts.
 
         Parameters
@@ -694,7 +697,7 @@ class SparseDictionary(Places, Trained, Configured, nn.Module):
         -------
         `total`, `reconstruction`, and where asked for `sparsity`, `pre_activation`, `auxk`; `z`, `y_hat`.
         """
-        criterion = criterion or old_criterion(old)
+        criterion = criterion or FamilyLoss()
         parts, (z, _, y_hat) = criterion.parts(self, batch, dead, penalty_share, k)
         return dict(total=sum(parts.values()), **parts, z=z, y_hat=y_hat)
 
@@ -715,12 +718,12 @@ class SparseDictionary(Places, Trained, Configured, nn.Module):
     def output(self, seen: dict, t: int = 0) -> Float[Tensor, '... d']:
         "What the model writes at its `t`-th place, in raw units, from raw activations at the places it reads."
         # token- and batch-wise: the label is not known here, and the input's factor stands in
-        x = seen[self.cfg.hooks_in[0]]
+        x = seen[self.cfg.hooks_in[0]].to(next(self.parameters()))
         f_in, f_out = (
             norm_factor(x, self.cfg.norm_activation, self.dataset_average_activation_norm.get(hook))
             for hook in (self.cfg.hooks_in[0], self.cfg.hooks_out[0])
         )
-        return self(x.float() * f_in) / f_out
+        return self(x * f_in) / f_out
 
     def _config(self) -> dict:
         return dict(
@@ -745,44 +748,6 @@ class SparseDictionary(Places, Trained, Configured, nn.Module):
         active = f', k={cfg.top_k}' if 'topk' in cfg.act_fn else ''
         return f'd={cfg.d_model}, F={cfg.d_sae}, {cfg.act_fn}{active}, reads {cfg.hooks_in}, writes {cfg.hooks_out}'
 
-# %% ../nbs/25_family.ipynb #5dd2521c
-# The names that training and measuring models of the family had before there was one loop for all.
-OLD_ARGUMENTS = dict(lr_decoder='lr_dictionary', lr_schedule='schedule', warm='warmup', cool='cooldown',
-                     l1_warm='penalty_warmup', k_warm='k_warmup', k_cold='k_delay', dead_threshold='dead_after')
-
-
-def old_criterion(options: dict) -> FamilyLoss:
-    "A FamilyLoss from the options that `losses` took."
-    names = [field.name for field in dataclasses.fields(FamilyLoss)]
-    unknown = sorted(set(options) - set(names))
-    if unknown:
-        raise ValueError(f"losses: expected arguments among {', '.join(names)}; got {', '.join(unknown)}")
-    return FamilyLoss(**options)
-
-
-def new_arguments(old: dict, lr: float) -> dict:
-    "Arguments of `fit` from those of `fit_family`, with its defaults."
-    old = dict(old)
-    factor = old.pop('jumprelu_lr_factor', 1.)
-    names = {field.name for field in dataclasses.fields(FamilyLoss)}
-    criterion = old_criterion({name: old.pop(name) for name in names & set(old)})
-    new = dict(schedule='constantwithwarmup', clip_grad=None, dead_after=10_000_000, criterion=criterion)
-    new |= {OLD_ARGUMENTS.get(name, name): value for name, value in old.items()}
-    return new | dict(auxk_weight=new.get('auxk_weight', criterion.auxk_coefficient), lr_threshold=factor * lr)
-
-
-def fit_family(model, data: dict, steps: int = 1000, batch_size: int = 256, lr: float = 1e-3, **old) -> dict:
-    "`fit` under its old name, with the old arguments and log."
-    check_rate('lr', lr)
-    log = fit(model, data, steps=steps, batch_size=batch_size, lr=lr, **new_arguments(old, lr))
-    return dict(loss=log['step_loss'], l0=log['step_l0'], lr=log['lr'], k=log['k'])
-
-
-def evaluate_family(model, data: dict, batch_size: int = 4096) -> dict:
-    "`evaluate` under its old name, with the old names of its numbers."
-    scores = evaluate(model.eval(), data, batch_size)
-    return scores | {name.replace('r2', 'ev'): value for name, value in scores.items() if name.startswith('r2')}
-
 # %% ../nbs/25_family.ipynb #f49beee4
 def replacement(kind: str, model: SparseDictionary, seen: dict, t: int, keep: Bool[Tensor, 'm context'], means: dict):
     "What takes the place of activations at the t-th place written: those of the model, or their mean."
@@ -804,7 +769,7 @@ def spliced_loss(kind: str, lm, ids: Int[Tensor, 'm context'], keep: Bool[Tensor
             stack.enter_context(splicing(lm, hook, change))
         return next_token_loss(lm(ids.to(lm.device)).logits, ids.to(lm.device))
 
-# %% ../nbs/25_family.ipynb #29a6130b
+# %% ../nbs/25_family.ipynb #c982e484
 @torch.no_grad()
 def ce_recovered(lm, ids: Int[Tensor, 'm context'], keep: Bool[Tensor, 'm context'], model: SparseDictionary,
                  means: dict, batch_size: int = 16) -> dict:

@@ -38,7 +38,7 @@ def takes_sparse(criterion):
     criterion.sparse = True
     return criterion
 
-# %% ../nbs/14_training.ipynb #cc5df5d0
+# %% ../nbs/14_training.ipynb #f0617e61
 @takes_sparse
 def mse(x: Tensor, x_hat: Tensor, pre_codes=None, codes=None, dictionary=None) -> Float[Tensor, '']:
     """Mean squared error over all entries.
@@ -86,14 +86,14 @@ def sparse_kappa_4(codes: SparseCodes) -> Float[Tensor, ' n']:
 
 SPARSE_PENALTIES = {l1: sparse_l1, hoyer: sparse_hoyer, kappa_4: sparse_kappa_4}
 
-# %% ../nbs/14_training.ipynb #de96e61f
+# %% ../nbs/14_training.ipynb #6b6ed987
 @takes_sparse
 def mse_penalty(x, x_hat, pre_codes, codes, dictionary, penalty: float = 1.0, penalty_fn=l1) -> Float[Tensor, '']:
     "Mean squared error plus `penalty` times the mean of `penalty_fn` of the codes."
     measure = SPARSE_PENALTIES[penalty_fn] if isinstance(codes, SparseCodes) else penalty_fn
     return mse(x, x_hat) + penalty * measure(codes).mean()
 
-# %% ../nbs/14_training.ipynb #2ab1947d
+# %% ../nbs/14_training.ipynb #c809cee0
 @takes_sparse
 def mse_l1(x, x_hat, pre_codes, codes, dictionary, penalty: float = 1.0) -> Float[Tensor, '']:
     """Mean squared error plus `penalty` times the sum of |z| over the whole batch.
@@ -129,7 +129,7 @@ def mse_kappa_4(x, x_hat, pre_codes, codes, dictionary, penalty: float = 1.0) ->
     """
     return mse_penalty(x, x_hat, pre_codes, codes, dictionary, penalty, kappa_4)
 
-# %% ../nbs/14_training.ipynb #e2f595c8
+# %% ../nbs/14_training.ipynb #5192f745
 @takes_sparse
 def mse_elastic(x, x_hat, pre_codes, codes, dictionary, alpha: float = 0.5) -> Float[Tensor, '']:
     """Mean squared error plus a mixture of the codes' mean |z| and the atoms' mean square.
@@ -235,7 +235,7 @@ def fired_atoms(codes, axes: int = 1) -> Tensor:
         return codes.fired()
     return (codes != 0).flatten(0, -axes - 1).any(0)
 
-# %% ../nbs/14_training.ipynb #ccf74421
+# %% ../nbs/14_training.ipynb #eef0e908
 class FiringTracker:
     """How many tokens ago each latent last fired, kept on the device.
 
@@ -315,7 +315,7 @@ def token_mean(v: Tensor, mask: Tensor | None = None) -> Float[Tensor, '']:
     "The mean over the tokens that count, and over layers, of a `v` (tokens..., layers...) and a `mask` (tokens...)."
     return v.mean() if mask is None else v[mask].mean()
 
-# %% ../nbs/14_training.ipynb #f27b23d5
+# %% ../nbs/14_training.ipynb #d8e4aa5e
 def auxk(residual: Float[Tensor, '... d'], again: Float[Tensor, '... d'], mask: Tensor | None = None,
          relative: bool = True) -> Float[Tensor, '']:
     """What the dead leave of a residual (Gao et al. 2024).
@@ -367,7 +367,7 @@ def cosine_rate(step: int, steps: int, base: float, final: float = 0., warm: int
     along = (step - warm) / (steps - warm)
     return final + (base - final) * (1 + math.cos(math.pi * along)) / 2
 
-# %% ../nbs/14_training.ipynb #bf8f7b9f
+# %% ../nbs/14_training.ipynb #c8436067
 LR_SCHEDULES = ('cosine', 'constantwithwarmup', 'constant', 'linearwarmupdecay', 'cosineannealing',
                 'cosineannealingwarmup', 'exponentialwarmup')
 
@@ -438,7 +438,7 @@ class FitScheduler(Scheduler):
     def __getitem__(self, step: int) -> float:
         return fit_rate(step, self.steps, self.base, self.name, self.warmup, self.cooldown)
 
-# %% ../nbs/14_training.ipynb #00a4cca4
+# %% ../nbs/14_training.ipynb #363ffc0f
 class CosineScheduler(Scheduler):
     """Linear warm-up, then half a cosine (overcomplete's scheduler of that name); step 0 is applied at once.
 
@@ -469,7 +469,7 @@ class CosineScheduler(Scheduler):
         "The learning rate at step `it`."
         return cosine_rate(it, self.total_iters, self.base, self.final, self.warmup_iters, self.start)
 
-# %% ../nbs/14_training.ipynb #ceea64d1
+# %% ../nbs/14_training.ipynb #498470d2
 def annealed_k(step: int, steps: int, k: int, initial: int | None = None, warm=.1, cold=0, kind: str = 'linear',
                beta: float = 3.) -> int:
     "How many latents may be active: `initial` for `cold` (a duration), then falling for `warm` to `k`."
@@ -584,7 +584,7 @@ def fetched(batches, device):
     if ahead is not None:
         yield ahead
 
-# %% ../nbs/14_training.ipynb #cb6874c7
+# %% ../nbs/14_training.ipynb #8881452c
 def shuffled(A, size: int, g: torch.Generator):
     "Batches of one pass over what is in memory; the last may be short."
     rows = torch.randperm(len(next(iter(tensors_of(A).values()))), generator=g)
@@ -635,7 +635,7 @@ def joined(parts: list):
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     return torch.cat(parts)
 
-# %% ../nbs/14_training.ipynb #3eccc3e4
+# %% ../nbs/14_training.ipynb #43ab70ce
 class Batches:
     """The rows of `A`, a tensor or a dict of tensors, in random batches; iterating gives those of one pass.
 
@@ -688,7 +688,7 @@ class Batches:
         self._taken += count
         return itertools.islice(self._stream, count)
 
-# %% ../nbs/14_training.ipynb #29160509
+# %% ../nbs/14_training.ipynb #e70990ce
 class Step(NamedTuple):
     "What a model makes of a batch."
     loss: Tensor | None
@@ -735,7 +735,7 @@ def goes_sparse(model, criterion, active: float | None = None) -> bool:
         return False
     return not dense_is_faster(model.nb_concepts, active, device, torch.get_autocast_dtype(device.type))
 
-# %% ../nbs/14_training.ipynb #2005d19b
+# %% ../nbs/14_training.ipynb #5b6a2662
 @takes_sparse
 def shrinkage(x, x_hat, pre_codes, codes, dictionary, penalty: float = .5) -> Float[Tensor, '']:
     "Squared error plus `penalty` times the sum of a token's codes, both over d."
@@ -751,7 +751,7 @@ def default_criterion(sae: SAE):
         return mse
     return shrinkage  # an atom is worth using if its inner product with the rest exceeds penalty / 2
 
-# %% ../nbs/14_training.ipynb #8ac8781c
+# %% ../nbs/14_training.ipynb #0ab64cb6
 class SAEObjective:
     "What an SAE is trained on: a criterion, and `auxk_weight` times AuxK on the dead with `k_aux` of them a token."
 
@@ -797,7 +797,7 @@ class SAEObjective:
             return None
         return auxk_codes(pre_codes, tracker.dead, self.k_aux) @ D
 
-# %% ../nbs/14_training.ipynb #29fa8030
+# %% ../nbs/14_training.ipynb #ebf3f083
 def role_of(model: nn.Module, name: str) -> str:
     "What a parameter is: 'encoder', 'dictionary', 'multiplier' or 'threshold'."
     if hasattr(model, 'role_of'):
@@ -1009,20 +1009,14 @@ class Tally:
         "What `evaluate` answers."
         return dict(r2=self.ev.value, mse=self.ev.mse, l0=self.l0, dead=self.dead, alive=self.fired.cpu())
 
-# %% ../nbs/14_training.ipynb #60f94fb6
+# %% ../nbs/14_training.ipynb #bc73ea86
 class Log(dict):
-    "Lists by name; answers to the old names of `fit`'s log as well."
-    OLD = dict(avg_loss='loss', z_sparsity='l0', dead_features='dead', time_epoch='seconds')
+    "Lists by name."
 
     def add(self, **values):
         "A number, or a list of them, to each list."
         for name, v in values.items():
             self.setdefault(name, []).extend(v if isinstance(v, list) else [v])
-
-    def __missing__(self, name: str):
-        if name not in self.OLD:
-            raise KeyError(name)
-        return self[self.OLD[name]]
 
 
 class EpochLog:
@@ -1078,7 +1072,7 @@ def step_details(model, codes) -> dict:
             details[f'params_grad_norm_{name}'] = l2(p.grad)
     return {name: v.detach() for name, v in details.items()}
 
-# %% ../nbs/14_training.ipynb #8c013fab
+# %% ../nbs/14_training.ipynb #8916f309
 class Run:
     "One training among those that share their batches."
 
@@ -1123,7 +1117,7 @@ class Run:
         self.model.eval()
         self.end_epoch(looking=False)
 
-# %% ../nbs/14_training.ipynb #f55b6e10
+# %% ../nbs/14_training.ipynb #ff3086ab
 class Precision:
     """The number type of forward and loss: bfloat16 by autocast if asked for, while the weights keep theirs.
 
@@ -1261,7 +1255,7 @@ def train_loop(runs: list, batches, optimizer, scheduler=None, epochs: int = 1, 
         bar.set_postfix(**summary(runs))
     bar.close()
 
-# %% ../nbs/14_training.ipynb #7938ed3b
+# %% ../nbs/14_training.ipynb #4758b271
 class Inputs:
     "The activations in the batches of a loader."
 
@@ -1307,7 +1301,7 @@ def check_least(name: str, value, least: float = 0., may_be_none: bool = True):
         raise ValueError(f"{name}: expected a number >= {least:g}; got {value!r}")
     return value
 
-# %% ../nbs/14_training.ipynb #102a57c1
+# %% ../nbs/14_training.ipynb #f3c3abe4
 def train_sae(model: nn.Module, dataloader, criterion, optimizer, scheduler=None, nb_epochs: int = 20,
               clip_grad: float | None = 1.0, monitoring: int = 1, device='cpu', *, tracker: FiringTracker | None = None,
               bf16: bool = False, progress: bool = False, sparse='auto', tokens: bool = True) -> dict:
@@ -1345,7 +1339,7 @@ def train_sae(model: nn.Module, dataloader, criterion, optimizer, scheduler=None
                                 device, tracker, Precision(device, bf16), progress)
     return overcomplete_log(log)
 
-# %% ../nbs/14_training.ipynb #b5def22e
+# %% ../nbs/14_training.ipynb #ad57d1de
 def train_sae_amp(model: nn.Module, dataloader, criterion, optimizer, scheduler=None, nb_epochs: int = 20,
                   clip_grad: float | None = 1.0, monitoring: int = 1, device='cuda', max_nan_fallbacks: int = 5, *,
                   tokens: bool = True, tracker: FiringTracker | None = None, progress: bool = False) -> dict:
@@ -1409,7 +1403,7 @@ def one_for_each(name: str, value, count: int) -> list:
         raise ValueError(f"{name}: expected one or {count} of them, one a model; got {len(values)}")
     return values
 
-# %% ../nbs/14_training.ipynb #553d110c
+# %% ../nbs/14_training.ipynb #6590041c
 def scale_to_data(model, A, by: str | None, dtype: torch.dtype, device):
     "Bring the first reconstruction to the scale of the data."
     if hasattr(model, 'ready'):
@@ -1431,7 +1425,7 @@ def objective_of(model, criterion, auxk_weight: float | None, k_aux: int | None,
     k_aux = k_aux or max(channels(model.input_shape) // 2, 1)
     return SAEObjective(model, criterion or default_criterion(model), weight, k_aux, sparse)
 
-# %% ../nbs/14_training.ipynb #df1b3a36
+# %% ../nbs/14_training.ipynb #6eb06109
 PAPER = dict(epochs=50, batch_size=1024, lr=5e-4, auxk_weight=0.)  # epochs: the paper; the others: its authors' library
 
 
@@ -1476,7 +1470,7 @@ def as_in_the_paper(x, x_hat, pre_codes, codes, dictionary) -> Float[Tensor, '']
     silent = (codes == 0).all(0)
     return mse(x, x_hat) - 1e-3 * (pre_codes * silent).mean()
 
-# %% ../nbs/14_training.ipynb #09ad425a
+# %% ../nbs/14_training.ipynb #6bb24ca4
 def doubts_about_data(A: Float[Tensor, 'n d']) -> list:
     "What speaks against training an SAE on `A` as it is."
     some = torch.linspace(0, len(A) - 1, min(4096, len(A))).long().to(A.device)
@@ -1498,8 +1492,8 @@ def doubts_about_data(A: Float[Tensor, 'n d']) -> list:
     return []
 
 
-def doubts_before(model, A, steps: int) -> list:
-    "What speaks against a training before it begins."
+def doubts_before(model, A, steps: int, said: str = 'epochs') -> list:
+    "What speaks against a training before it begins; `said`: whether its length was given in 'epochs' or 'steps'."
     doubts = doubts_about_data(A) if isinstance(model, SAE) else []
     latents = math.prod(latent_shape(model))
     atoms = getattr(model, 'dictionary', getattr(model, 'decoder', None))
@@ -1507,8 +1501,10 @@ def doubts_before(model, A, steps: int) -> list:
         doubts.append(f"points: {len(atoms.C)} for {latents} atoms, so most atoms start as mixtures of the same few; "
                       f"make more with distil(A, {latents}), or ask for fewer atoms.")
     if steps < 1000:
-        doubts.append(f"epochs: {steps} steps are few for {latents} atoms; leave epochs, steps and batch_size out, "
-                      "or choose them so that there are 3000 steps or more.")
+        remedy = "give 3000 or more"
+        if said == 'epochs':
+            remedy = "choose epochs and batch_size so that there are 3000 or more"
+        doubts.append(f"{said}: {steps} steps are few for {latents} atoms; {remedy}, or leave them out.")
     return doubts
 
 
@@ -1520,7 +1516,7 @@ def doubts_after(log: Log) -> list:
     return [f"{dead:.0%} of the atoms did not fire in the last epoch; ask for fewer atoms, train longer, or, for an "
             "archetypal dictionary, give more points or a higher lr_dictionary."]
 
-# %% ../nbs/14_training.ipynb #88d86a01
+# %% ../nbs/14_training.ipynb #b78b0d01
 @dataclass(frozen=True)
 class Recipe:
     "How `fit` and `fit_many` train; None is what was not said."
@@ -1559,6 +1555,11 @@ class Recipe:
         check_least('auxk_weight', self.auxk_weight)
         check_choice('schedule', self.schedule, LR_SCHEDULES)
         check_choice('init_encoder', self.init_encoder, ('auto', True, False))
+
+    @property
+    def length(self) -> str:
+        "In what the length of the training was given."
+        return 'epochs' if self.steps is None else 'steps'
 
     def said(self, name: str):
         "An argument; where it is not given and the paper's defaults are asked for, that of the paper."
@@ -1605,7 +1606,7 @@ class Recipe:
             raise ValueError(f"initial_k: expected none for {kind}, which has no top_k; got {self.initial_k}")
         return run
 
-# %% ../nbs/14_training.ipynb #2de757a6
+# %% ../nbs/14_training.ipynb #bb81e3c1
 def train_models(models: list, A, rates: list, criteria: list, recipe: Recipe) -> list:
     "Train models on the same data, each with its rates (a dict) and its criterion; their logs."
     device = pick_device(recipe.device)
@@ -1629,7 +1630,7 @@ def train_models(models: list, A, rates: list, criteria: list, recipe: Recipe) -
     optimizer = torch.optim.Adam(groups, base, fused=device.type in ('cpu', 'cuda'))
     scheduler = FitScheduler(optimizer, base, steps, recipe.schedule, recipe.warmup, recipe.cooldown)
 
-    for doubt in [doubt for model in models for doubt in doubts_before(model, data, steps)]:
+    for doubt in [doubt for model in models for doubt in doubts_before(model, data, steps, recipe.length)]:
         warnings.warn(f'fit: {doubt}', stacklevel=3)
     only_saes = all(isinstance(model, SAE) for model in models)
     bf16 = device.type == 'cuda' and only_saes if recipe.bf16 is None else recipe.bf16
@@ -1716,7 +1717,7 @@ def fit(model, A, epochs: int | None = None, batch_size: int | None = None, lr: 
     rates = rates_of(1, lr=lr, lr_dictionary=lr_dictionary, lr_multiplier=lr_multiplier, lr_threshold=lr_threshold)
     return train_models([model], A, rates, [criterion], recipe)[0]
 
-# %% ../nbs/14_training.ipynb #039ce0f4
+# %% ../nbs/14_training.ipynb #ee12c1a9
 def rates_of(count: int, **given) -> list:
     "The learning rates of each of `count` models, as dicts, from one rate for all or a list of one a model."
     lists = {name: one_for_each(name, value, count) for name, value in given.items()}
