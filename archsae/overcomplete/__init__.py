@@ -16,10 +16,8 @@ from pathlib import Path
 from queue import Full, Queue
 from threading import Event, Thread
 from types import ModuleType
-import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils.data import IterableDataset
 from .. import factorizations as _factorizations, metrics as _metrics, sae as _sae
 from .. import sparsity as _sparsity, training as _training
@@ -191,13 +189,6 @@ for kind in (BatchTopKSAE, NMF, SemiNMF, ConvexNMF, ArchetypalAnalysis):
     kind._kind = kind.__name__  # a saved configuration names the library's own class
 
 # %% ../../nbs/34_overcomplete.ipynb #f3b7e400
-def to_npf32(x) -> np.ndarray:
-    "A tensor, an array or an image as float32."
-    if isinstance(x, Tensor):
-        x = x.detach().cpu()
-    return np.array(x).astype(np.float32)
-
-
 def load_directory(directory) -> list:
     "The JPEG and PNG images of a folder, by name, as PIL images."
     from PIL import Image
@@ -306,92 +297,6 @@ class AsyncTensorDataset(IterableDataset):
             if self.shuffle_files:
                 random.shuffle(self.tensor_files)
 
-# %% ../../nbs/34_overcomplete.ipynb #92c4f3c7
-def np_channel_last(image) -> np.ndarray:
-    "A tensor, an array or a PIL image, channels first or last or none, alone or a batch of one, as (h, w, c)."
-    x = to_npf32(image)
-    if x.ndim == 4 and len(x) == 1:
-        x = x[0]
-    if x.ndim == 2:
-        return x[:, :, None]
-    if x.ndim != 3:
-        raise ValueError(f"image: expected 2 or 3 dimensions, or a batch of one; got shape {x.shape}")
-    return np.moveaxis(x, 0, -1) if x.shape[0] in (1, 3) else x
-
-
-def get_image_dimensions(image) -> tuple:
-    "Width and height of a PIL image, an array or a tensor."
-    if isinstance(image, (np.ndarray, Tensor)):
-        height, width = np_channel_last(image).shape[:2]
-        return width, height
-    if hasattr(image, 'getbands'):  # PIL
-        return image.size
-    raise TypeError(f"image: expected an image of PIL, an array or a tensor; got {type(image).__name__}")
-
-
-def normalize(image, eps: float = 1e-6) -> np.ndarray:
-    "Between 0 and 1 by its own extremes; of a constant image zeros."
-    x = np.array(image, dtype=np.float32)
-    x -= x.min()
-    return x / (x.max() + eps)
-
-
-def clip_percentile(image, percentile: float = .1, clip_method: str = 'nearest') -> np.ndarray:
-    "Without the extremes below a percentile and above its counterpart."
-    low, high = (np.percentile(image, q, method=clip_method) for q in (percentile, 100 - percentile))
-    return np.clip(image, low, high)
-
-
-def interpolate_torch(image: Tensor, target=(224, 224), mode: str = 'bicubic') -> Tensor:
-    "A tensor (h, w), (c, h, w) or (b, c, h, w) at another size."
-    added = 4 - image.ndim
-    batch = image[(None,) * added]
-    return F.interpolate(batch, target, mode=mode, antialias=True)[(0,) * added]
-
-
-def interpolate_cv2(image, target=(224, 224)) -> np.ndarray:
-    "Anything that is an image at another size, (width, height); one channel comes back without it."
-    width, height = (target, target) if isinstance(target, int) else target
-    channels = torch.as_tensor(np_channel_last(image).copy()).permute(2, 0, 1)
-    x = interpolate_torch(channels, (height, width)).permute(1, 2, 0).numpy()
-    return x[:, :, 0] if x.shape[2] == 1 else x
-
-
-def show(image, norm: bool = True, **kwargs):
-    "Draw an image into the current axes; `kwargs` are for matplotlib's imshow."
-    import matplotlib.pyplot as plt
-
-    x = np_channel_last(image)
-    plt.imshow(normalize(x) if norm else x, **kwargs)
-    plt.axis('off')
-
-# %% ../../nbs/34_overcomplete.ipynb #aa7e27f9
-def create_alpha_cmap(color, name: str | None = None):
-    "A colour map of matplotlib by name, or one colour (r, g, b), that goes from transparent to opaque."
-    import matplotlib as mpl
-    from matplotlib.colors import LinearSegmentedColormap
-
-    if isinstance(color, str):
-        colors = mpl.colormaps[color](np.linspace(0, 1, 256))
-    elif isinstance(color, tuple) and len(color) == 3:
-        rgb = np.array(color) / (255 if max(color) > 1 else 1)
-        colors = np.tile([*rgb, 1.], (256, 1))
-    else:
-        raise ValueError(f"color: expected the name of a colour map or three numbers; got {color!r}")
-    colors[:, 3] = np.linspace(0, 1, 256)
-    return LinearSegmentedColormap.from_list(name or f'{color} alpha', colors)
-
-
-def alpha_maps() -> dict:
-    "The colour maps that overcomplete has ready; made when asked for, so that matplotlib need not be there before."
-    import matplotlib as mpl
-
-    return dict(
-        VIRIDIS_ALPHA=create_alpha_cmap('viridis'),
-        JET_ALPHA=create_alpha_cmap('jet'),
-        TAB10_ALPHA=[create_alpha_cmap(tuple(color)) for color in mpl.colormaps['tab10'].colors],
-    )
-
 # %% ../../nbs/34_overcomplete.ipynb #42a0aa5c
 PLACES = {
     'metrics': """
@@ -449,16 +354,18 @@ PLACES = {
     'models': 'vision: DinoV2 SigLIP ViT ResNet ConvNeXt',
     'data': """
         factorizations: unwrap_dataloader=gathered
-        .: to_npf32 load_directory AsyncTensorDataset""",
+        concepts: to_npf32
+        .: load_directory AsyncTensorDataset""",
     'visualization': """
         concepts: overlay_top_heatmaps zoom_top_images contour_top_image evidence_top_images
-        .: show interpolate_torch interpolate_cv2 get_image_dimensions VIRIDIS_ALPHA JET_ALPHA TAB10_ALPHA""",
+        concepts: show interpolate_torch interpolate_cv2 get_image_dimensions VIRIDIS_ALPHA JET_ALPHA TAB10_ALPHA""",
     'visualization.top_concepts': """
         concepts: overlay_top_heatmaps zoom_top_images contour_top_image evidence_top_images
         concepts: _get_representative_ids=brightest""",
     'visualization.plot_utils': """
-        .: show interpolate_torch interpolate_cv2 get_image_dimensions np_channel_last normalize clip_percentile""",
-    'visualization.cmaps': '.: create_alpha_cmap VIRIDIS_ALPHA JET_ALPHA TAB10_ALPHA',
+        concepts: show interpolate_torch interpolate_cv2 get_image_dimensions np_channel_last normalize
+        concepts: clip_percentile""",
+    'visualization.cmaps': 'concepts: create_alpha_cmap VIRIDIS_ALPHA JET_ALPHA TAB10_ALPHA',
 }
 FRONT = """
     factorizations: SkPCA SkICA SkNMF SkKMeans SkDictionaryLearning SkSparsePCA SkSVD
@@ -520,9 +427,6 @@ def make_modules(package: str):
 
 # %% ../../nbs/34_overcomplete.ipynb #b7659a0a
 def __getattr__(name: str):
-    if name.endswith('_ALPHA'):
-        globals().update(alpha_maps())
-        return globals()[name]
     places = places_of(FRONT)
     if name not in places:
         raise AttributeError(f"module 'archsae.overcomplete' has no attribute {name!r}")
