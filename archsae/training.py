@@ -27,6 +27,7 @@ from .codes import SparseCodes, decode, dense_is_faster, encode, pre_blocks, top
 from .core import Bool, Float, Int, check_choice, check_matrix, check_positive, file_of, generator, pick_device
 from .kernels import triton_available
 from .metrics import ExplainedVariance, hoyer, kappa_4, l0_eps, l1, l2
+from .pursuit import PursuitSAE
 from .relaxation import RelaxedArchetypalDictionary, accumulating
 from .sae import SAE, BatchTopKSAE, JumpSAE, PreCodes, SparseOutput, TopKSAE, as_tokens, channels
 from .sae import linear_parts, output_parameters
@@ -747,7 +748,7 @@ def default_criterion(sae: SAE):
     "What a kind of SAE is usually trained on: TopK needs no penalty, JumpReLU counts codes, ReLU pays for their size."
     if isinstance(sae, JumpSAE):
         return mse_l0(sae)
-    if isinstance(sae, (TopKSAE, BatchTopKSAE)):
+    if isinstance(sae, (TopKSAE, BatchTopKSAE, PursuitSAE)):
         return mse
     return shrinkage  # an atom is worth using if its inner product with the rest exceeds penalty / 2
 
@@ -1422,6 +1423,8 @@ def objective_of(model, criterion, auxk_weight: float | None, k_aux: int | None,
     if hasattr(model, 'objective'):
         return model.objective(criterion, auxk_weight, k_aux)
     weight = 1/32 if auxk_weight is None else auxk_weight
+    if isinstance(model, PursuitSAE):
+        weight = 0.  # no pre-codes that the dead could use: a pursuit answers with the residual in their place
     k_aux = k_aux or max(channels(model.input_shape) // 2, 1)
     return SAEObjective(model, criterion or default_criterion(model), weight, k_aux, sparse)
 
