@@ -487,15 +487,17 @@ def clip_percentile(image: np.ndarray, percentile: float = .1, clip_method: str 
     return np.clip(image, low, high)
 
 # %% ../nbs/23_concepts.ipynb #750c09aa
-def interpolate_torch(image: Tensor, target: tuple[int, int] = (224, 224), mode: str = 'bicubic') -> Tensor:
-    "A tensor ([[b,] c,] h, w) at another size (height, width), smoothed where it becomes smaller."
+def interpolate_torch(image: Tensor, target: int | tuple[int, int] = (224, 224), mode: str = 'bicubic') -> Tensor:
+    "A tensor ([[b,] c,] h, w) at another size (height, width, or one number), smoothed where it becomes smaller."
+    target = (target, target) if isinstance(target, int) else target
     lead = (1,) * (4 - image.ndim)
     out = F.interpolate(image.reshape(*lead, *image.shape), target, mode=mode, antialias=True)
     return out.reshape(*image.shape[:-2], *target)
 
 
-def interpolate_cv2(image, target: tuple[int, int] = (224, 224)) -> np.ndarray:
-    "An image of any kind at another size (width, height), bicubic, as (height, width [, 3])."
+def interpolate_cv2(image, target: int | tuple[int, int] = (224, 224)) -> np.ndarray:
+    "An image of any kind at another size (width, height, or one number), bicubic, as (height, width [, 3])."
+    target = (target, target) if isinstance(target, int) else target
     x = torch.as_tensor(np.ascontiguousarray(np_channel_last(image))).permute(2, 0, 1)[None]
     out = F.interpolate(x, (target[1], target[0]), mode='bicubic', align_corners=False)[0]
     return out[0].numpy() if len(out) == 1 else out.permute(1, 2, 0).numpy()

@@ -577,10 +577,6 @@ class SAE(Configured, nn.Module):
         "Where the dictionary is, by name."
         return str(next(self.dictionary.parameters()).device)
 
-    @device.setter
-    def device(self, place):  # written by code that has moved the model already
-        pass
-
     def get_dictionary(self) -> Float[Tensor, 'k d']:
         "The atoms."
         return self.dictionary.get_dictionary()

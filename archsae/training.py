@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['mse', 'mse_l1', 'mse_hoyer', 'mse_kappa_4', 'mse_elastic', 'mse_l0', 'top_k_auxiliary_loss',
-           'reanimation_regularizer', 'FiringTracker', 'auxk', 'CosineScheduler', 'train_sae', 'train_sae_amp', 'fit',
+           'reanimation_regularizer', 'FiringTracker', 'CosineScheduler', 'train_sae', 'train_sae_amp', 'fit',
            'evaluate', 'fit_many']
 
 # %% ../nbs/14_training.ipynb #317a39af

@@ -11,7 +11,7 @@ CHAPTERS = sorted([*NBS.glob('[0-9]*_*.ipynb'), *NBS.glob('A[0-9]*_*.ipynb')])
 PAGES = [NBS/f'{name}.ipynb' for name in ('index', 'terms', 'which_one')]
 EVERY = pytest.mark.parametrize('path', CHAPTERS, ids=lambda p: p.stem)
 WITHOUT_MODULE = ('17_delta',)  # it measures with what others define
-ANOTHER_NAME = {'A4_front_door': '__init__'}
+ANOTHER_NAME = {'A4_front_door': '__init__', '34_overcomplete': '__init__'}
 
 
 @functools.cache

@@ -312,7 +312,6 @@ def made(s: Shape, kind: str = 'TopK', device='cpu', seed: int = 0):
             last = sae.encoder(some)[0].topk(s.active).values[:, -1]
             sae.thresholds.fill_(last.mean().clamp_min(1e-3).log())
     sae.match_scale_(some, 'multiplier' if 'RA' in kind else 'encoder')
-    sae.device = device
     return sae.to(device).train()
 
 # %% ../../nbs/31_bench.ipynb #1afa7722
