@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/A4_front_door.ipynb #2587d6b2
+# %% ../nbs/A4_front_door.ipynb #762a5d1e
 import sys
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
-# %% ../nbs/A4_front_door.ipynb #92aff005
+# %% ../nbs/A4_front_door.ipynb #c38868da
 _OFFERED = {
     'core': ('from_config', 'seeded'),
     'hull': ('certify_convex', 'hull_distance', 'simplex_rows'),
@@ -34,7 +34,7 @@ _OFFERED = {
 }
 _MODULE = {name: module for module, names in _OFFERED.items() for name in names}
 
-# %% ../nbs/A4_front_door.ipynb #b0b3077e
+# %% ../nbs/A4_front_door.ipynb #f3d60078
 def __getattr__(name: str):
     import importlib
 
@@ -50,7 +50,7 @@ def __dir__() -> list:
 
 __all__ = sorted(_MODULE)
 
-# %% ../nbs/A4_front_door.ipynb #fd42933b
+# %% ../nbs/A4_front_door.ipynb #0b88aaec
 class _CalledLikeItsFunction(ModuleType):
     "A module that is called as the function of its name."
 
@@ -70,7 +70,7 @@ class _Package(ModuleType):
 if __name__ == 'archsae':
     sys.modules[__name__].__class__ = _Package
 
-# %% ../nbs/A4_front_door.ipynb #9b03b539
+# %% ../nbs/A4_front_door.ipynb #ab2cbb7d
 if TYPE_CHECKING:
     from archsae.activations import Activations as Activations, standardise as standardise
     from archsae.checkpoints import load as load, save as save
