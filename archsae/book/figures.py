@@ -89,7 +89,7 @@ def _find(argument: str, wanted: str, paths: list) -> Path:
             calls[call] = path
     if wanted in calls:
         return calls[wanted]
-    near = difflib.get_close_matches(wanted, [name_of(p) for p in paths], 3, .5)
+    near = difflib.get_close_matches(wanted, [name_of(p) for p in paths], 2, .7)
     hint = f"did you mean {' or '.join(near)}?" if near else ', '.join(p.stem for p in paths)
     raise ValueError(f"{argument}: expected a chapter that draws figures; got {wanted!r}; {hint}")
 
