@@ -100,10 +100,18 @@ class Configured:
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
-        taken = Configured.kinds.get(cls.__name__)
+        name, taken = cls.__name__, Configured.kinds.get(cls.__name__)
+        is_ours = cls.__module__.startswith('archsae.')
+        if taken is not None and is_ours and not taken.__module__.startswith('archsae.'):
+            taken._kind = taken._long_name()  # chapters come when they are asked for, and still own their names
+            Configured.kinds[taken._kind], taken = taken, None
         is_free = taken is None or taken.__module__ == cls.__module__  # a cell that is run again defines it again
-        cls._kind = cls.__name__ if is_free else f'{cls.__module__}.{cls.__qualname__}'
+        cls._kind = name if is_free else cls._long_name()
         Configured.kinds[cls._kind] = cls
+
+    @classmethod
+    def _long_name(cls) -> str:
+        return f'{cls.__module__}.{cls.__qualname__}'
 
     def _config(self) -> dict:
         raise NotImplementedError(f"{type(self).__name__} does not say what it was made from")
