@@ -14,6 +14,7 @@ import os
 import random
 import shutil
 import time
+import warnings
 import weakref
 from pathlib import Path
 import numpy as np
@@ -21,20 +22,104 @@ import torch
 from torch import Tensor
 
 # %% ../nbs/00_core.ipynb #7388b40e
+def shown(value) -> str:
+    "A value as a message shows it: as it is written, and what it is where that is long."
+    if isinstance(value, (Tensor, np.ndarray)):
+        return f'{type(value).__name__} of shape {tuple(value.shape)} and {value.dtype}'
+    try:
+        written = repr(value)
+    except ValueError:  # a whole number of more than 4300 digits
+        written = ''
+    return written if 0 < len(written) <= 100 else f'{type(value).__name__} {written[:60]}...'
+
+
 def check_choice(name: str, value, choices):
     "Return `value` if it is one of `choices`, else raise a `ValueError` that lists them; `name` is the argument."
-    if value not in choices:
-        raise ValueError(f"{name}: expected one of {', '.join(map(str, choices))}; got {value!r}")
+    try:
+        known = not isinstance(value, Tensor) and value in choices
+    except (TypeError, ValueError):  # lists have no hash, arrays are equal number by number
+        known = False
+    if not known:
+        raise ValueError(f"{name}: expected one of {', '.join(map(str, choices))}; got {shown(value)}")
     return value
+
+# %% ../nbs/00_core.ipynb #e50afe38
+def check_whole(name: str, value, least: int = 0, most: int | None = None) -> int:
+    "Return `value` as an int if it is a whole number from `least` to `most`, else raise a `ValueError`."
+    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not whole or value < least or (most is not None and value > most):
+        limit = '' if most is None else f' to {most}'
+        raise ValueError(f"{name}: expected a whole number from {least}{limit}; got {shown(value)}")
+    if value > 2**63 - 1:
+        raise ValueError(f"{name}: expected a whole number below 2^63; got {shown(value)}")
+    return int(value)
 
 
 def check_positive(name: str, value, most: int | None = None) -> int:
     "Return `value` as an int if it is a whole number from 1 to `most`, else raise a `ValueError`."
-    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    if not whole or value < 1 or (most is not None and value > most):
-        limit = '' if most is None else f' to {most}'
-        raise ValueError(f"{name}: expected a whole number from 1{limit}; got {value!r}")
-    return int(value)
+    return check_whole(name, value, 1, most)
+
+# %% ../nbs/00_core.ipynb #999eb35c
+def as_number(value) -> float:
+    "A real number, Python's or numpy's, as a float; nan for anything else, truth values and strings included."
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:  # a whole number beyond any float
+        return math.inf
+
+
+def check_number(name: str, value, least: float | None = None, most: float | None = None,
+                 above: float | None = None, below: float | None = None) -> float:
+    """Return `value` as a float if it is a finite number within the limits, else raise a `ValueError`.
+
+    `least` and `most` may be reached, `above` and `below` not.
+    """
+    number = as_number(value)
+    limits = [(least, number.__ge__, 'from'), (above, number.__gt__, '>'),
+              (most, number.__le__, 'to'), (below, number.__lt__, 'below')]
+    limits = [(limit, holds, word) for limit, holds, word in limits if limit is not None]
+    if not math.isfinite(number) or not all(holds(float(limit)) for limit, holds, _ in limits):
+        wanted = ' '.join(['a finite number', *[f'{word} {limit:g}' for limit, _, word in limits]])
+        raise ValueError(f"{name}: expected {wanted}; got {shown(value)}")
+    return number
+
+
+def check_flag(name: str, value) -> bool:
+    "Return `value` as a bool if it is True or False, else (for a string or a number) raise a `ValueError`."
+    if not isinstance(value, (bool, np.bool_)):
+        raise ValueError(f"{name}: expected True or False; got {shown(value)}")
+    return bool(value)
+
+# %% ../nbs/00_core.ipynb #32e3341b
+REAL = torch.float16, torch.bfloat16, torch.float32, torch.float64
+
+
+def from_array(name: str, value) -> Tensor:
+    "An array, or lists of floats, as a tensor: without a copy where torch can use the memory as it is."
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as e:  # rows of different lengths, tensors with a gradient in a list
+        raise ValueError(f"{name}: expected a tensor or an array; got {type(value).__name__}: {e}") from None
+    if array.dtype.kind != 'f' or array.itemsize > 8:
+        raise ValueError(f"{name}: expected real numbers; got {shown(value)}")
+    if not array.dtype.isnative or min(array.strides, default=0) < 0:
+        array = np.ascontiguousarray(array, array.dtype.newbyteorder('='))
+    with warnings.catch_warnings():
+        warnings.filterwarnings('ignore', 'The given NumPy array is not writ')  # nothing writes to what was given
+        A = torch.from_numpy(array)
+    return A if isinstance(value, np.ndarray) else A.to(torch.get_default_dtype())
+
+
+def as_real(name: str, value) -> Tensor:
+    "A tensor, an array or lists as a tensor of real numbers, else a `ValueError`; the numbers are not looked at."
+    A = value if isinstance(value, Tensor) else from_array(name, value)
+    if A.dtype not in REAL:
+        raise ValueError(f"{name}: expected real numbers; got {A.dtype}")
+    if A.layout != torch.strided or A.is_nested:
+        raise ValueError(f"{name}: expected a dense tensor; got one of layout {A.layout}")
+    return A
 
 # %% ../nbs/00_core.ipynb #975ad369
 MAPPED = {}  # address of a tensor's storage -> its file
@@ -45,26 +130,45 @@ def file_of(A: Tensor) -> Path | None:
     return MAPPED.get(A.untyped_storage().data_ptr()) if A.device.type == 'cpu' else None
 
 
+def check_finite(name: str, A: Tensor) -> Tensor:
+    "Return `A` (n, ...) if all of its numbers are finite, else raise a `ValueError` that says where the first is not."
+    if A.is_meta or not A.numel() or file_of(A) is not None:  # no values to look at, or looked at before
+        return A
+    extremes = torch.stack(A.detach().aminmax())  # NaN spreads to them; A.isfinite() would need a copy of A
+    if not extremes.isfinite().all():
+        bad = (~A.detach().isfinite().view(len(A), -1).all(1)).nonzero()[:, 0]
+        raise ValueError(f"{name}: expected finite numbers; got NaN or Inf in {len(bad)} of {len(A)} rows, "
+                         f"the first at row {bad[0].item()}")
+    return A
+
+
 def check_matrix(name: str, A, width: int | None = None) -> Tensor:
     """Return `A` as a 2-D tensor of finite numbers, else raise a `ValueError` that says what is wrong with it.
 
     `name` is the argument, `width` the number of columns wanted.
     """
-    A = torch.as_tensor(A)
+    A = as_real(name, A)
     if A.ndim != 2 or 0 in A.shape:
         raise ValueError(f"{name}: expected shape (n, {width or 'd'}) with n > 0; got {tuple(A.shape)}")
     if width is not None and A.shape[1] != width:
         raise ValueError(f"{name}: expected {width} columns; got {A.shape[1]}")
-    if not A.is_floating_point():
-        raise ValueError(f"{name}: expected real numbers; got {A.dtype}")
-    if A.is_meta or file_of(A) is not None:  # no values to look at, or looked at before
-        return A
-    extremes = torch.stack(A.detach().aminmax())  # NaN spreads to them; A.isfinite() would need a copy of A
-    if not extremes.isfinite().all():
-        bad = (~A.isfinite().all(1)).nonzero()[:, 0]
-        raise ValueError(f"{name}: expected finite numbers; got NaN or Inf in {len(bad)} of {len(A)} rows, "
-                         f"the first at row {bad[0].item()}")
-    return A
+    return check_finite(name, A)
+
+
+def check_vector(name: str, v, length: int) -> Tensor:
+    "Return `v` as a tensor of `length` finite numbers, else raise a `ValueError`."
+    v = as_real(name, v)
+    if v.shape != (length,):
+        raise ValueError(f"{name}: expected shape ({length},); got {tuple(v.shape)}")
+    return check_finite(name, v)
+
+
+def check_input(name: str, x, width: int) -> Tensor:
+    "Return `x` (..., width) as a tensor; its values are not looked at, which would make a GPU wait in every step."
+    x = as_real(name, x)
+    if not x.ndim or 0 in x.shape or x.shape[-1] != width:
+        raise ValueError(f"{name}: expected shape (..., {width}); got {tuple(x.shape)}")
+    return x
 
 # %% ../nbs/00_core.ipynb #a7c3e1d0
 def needs(package: str, extra: str):
@@ -161,9 +265,7 @@ def from_config(config: dict):
 # %% ../nbs/00_core.ipynb #87ca0a3f
 def generator(seed: int) -> torch.Generator:
     "A fresh torch generator on the CPU, so that its numbers are the same whatever the device."
-    if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool) or seed < 0:
-        raise ValueError(f"seed: expected a whole number from 0; got {seed!r}")
-    return torch.Generator().manual_seed(int(seed))
+    return torch.Generator().manual_seed(check_whole('seed', seed))
 
 # %% ../nbs/00_core.ipynb #70adbf26
 @contextlib.contextmanager
@@ -178,11 +280,11 @@ def seeded(seed: int):
     ------
     ValueError : it is none
     """
-    generator(seed)
+    seed = generator(seed).initial_seed()
     python_state, numpy_state = random.getstate(), np.random.get_state()
     with torch.random.fork_rng():
         random.seed(seed)
-        np.random.seed(seed)
+        np.random.seed(seed % 2**32)
         torch.manual_seed(seed)
         try:
             yield
@@ -203,12 +305,14 @@ def pick_device(device: str | torch.device = 'auto') -> torch.device:
     ValueError : no such device, or none of it on this machine
     """
     has_mps = torch.backends.mps.is_available()
-    if device == 'auto':
+    if isinstance(device, str) and device == 'auto':
         return torch.device('cuda' if torch.cuda.is_available() else 'mps' if has_mps else 'cpu')
     try:
-        dev = torch.device(device)
-    except (RuntimeError, TypeError):
-        raise ValueError(f"device: expected auto, cpu, cuda, cuda:N or mps; got {device!r}") from None
+        dev = torch.device(device) if isinstance(device, (str, torch.device)) else None
+    except RuntimeError:
+        dev = None
+    if dev is None:
+        raise ValueError(f"device: expected auto, cpu, cuda, cuda:N or mps; got {shown(device)}")
     has_cuda = torch.cuda.is_available() and (dev.index or 0) < torch.cuda.device_count()
     there = {'cpu': True, 'meta': True, 'mps': has_mps, 'cuda': has_cuda}
     if not there.get(dev.type, False):
