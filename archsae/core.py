@@ -104,7 +104,10 @@ def from_array(name: str, value) -> Tensor:
         raise ValueError(f"{name}: expected a tensor or an array; got {type(value).__name__}: {e}") from None
     if array.dtype.kind != 'f' or array.itemsize > 8:
         raise ValueError(f"{name}: expected real numbers; got {shown(value)}")
-    if not array.dtype.isnative or min(array.strides, default=0) < 0:
+    if np.ma.is_masked(value):
+        raise ValueError(f"{name}: expected numbers in every place; got {np.ma.count_masked(value)} masked ones")
+    awkward = any(step < 0 or step % array.itemsize for step in array.strides)  # backwards, or a field of records
+    if awkward or not array.dtype.isnative:
         array = np.ascontiguousarray(array, array.dtype.newbyteorder('='))
     with warnings.catch_warnings():
         warnings.filterwarnings('ignore', 'The given NumPy array is not writ')  # nothing writes to what was given
@@ -142,16 +145,18 @@ def check_finite(name: str, A: Tensor) -> Tensor:
     return A
 
 
-def check_matrix(name: str, A, width: int | None = None) -> Tensor:
+def check_matrix(name: str, A, width: int | None = None, meta: bool = False) -> Tensor:
     """Return `A` as a 2-D tensor of finite numbers, else raise a `ValueError` that says what is wrong with it.
 
-    `name` is the argument, `width` the number of columns wanted.
+    `name` is the argument, `width` the number of columns wanted, `meta` whether one without values will do.
     """
     A = as_real(name, A)
     if A.ndim != 2 or 0 in A.shape:
         raise ValueError(f"{name}: expected shape (n, {width or 'd'}) with n > 0; got {tuple(A.shape)}")
     if width is not None and A.shape[1] != width:
         raise ValueError(f"{name}: expected {width} columns; got {A.shape[1]}")
+    if A.is_meta and not meta:
+        raise ValueError(f"{name}: expected numbers; got a tensor on the device meta, which has none")
     return check_finite(name, A)
 
 

@@ -312,7 +312,7 @@ class ArchetypalDictionary(Configured, nn.Module):
 
     def __init__(self, points: Float[Tensor, 'p d'], nb_concepts: int, generator: torch.Generator | None = None):
         super().__init__()
-        C = check_matrix('points', points).detach().clone()
+        C = check_matrix('points', points, meta=True).detach().clone()
         k, p = check_positive('nb_concepts', nb_concepts), len(C)
         W = torch.rand(k, p, generator=generator).pow(max(p / 2, 1))  # about four points count in each row
         self.register_buffer('C', C)

@@ -254,7 +254,7 @@ class RelaxedArchetypalDictionary(Configured, nn.Module):
         self._cache = Cache()
         self._steps = 0
 
-        points = check_matrix('points', points, in_dimensions)
+        points = check_matrix('points', points, in_dimensions, meta=True)
         C = points.detach().to(device, torch.get_default_dtype()).clone()
         W, index = rows_at_start(nb_concepts, C, init, support)
         self.register_buffer('C', C)

@@ -104,7 +104,7 @@ class DictionaryLayer(Configured, nn.Module):
         shape = self.nb_concepts, self.in_dimensions
         if initializer is None:
             return nn.init.xavier_uniform_(torch.empty(shape))
-        first = check_matrix('initializer', initializer, self.in_dimensions)
+        first = check_matrix('initializer', initializer, self.in_dimensions, meta=True)
         if len(first) != self.nb_concepts:
             raise ValueError(f"initializer: expected {self.nb_concepts} rows, one an atom; got {len(first)}")
         return first.detach().to(torch.get_default_dtype()).clone()
