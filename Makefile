@@ -1,6 +1,8 @@
 # make figures   draw every figure (SCALE=smoke; SCALE=laptop for the committed ones)
 # make test      notebooks in step, ruff, notebook tests, pytest
 # make outputs   run all chapters at SCALE and put their outputs into the notebooks
+# make soak      long runs of faults: kills, damaged files, fuzzed files, bad input (hours; results in figures/soak_*.json)
+# make mutants   small deliberate bugs, and which test notices each (an hour; the result is figures/mutants.json)
 # make readme    render README.md from nbs/index.ipynb
 # make export    write archsae/ from nbs/, and clean the notebooks
 # make clean     remove what can be made again
@@ -18,7 +20,7 @@ ARGS ?=
 BIN = $(VENV)/bin
 READY = $(VENV)/archsae-ready
 
-.PHONY: figures outputs test readme export clean setup
+.PHONY: figures outputs test soak mutants readme export clean setup
 
 figures: $(READY)
 	@$(BIN)/archsae_figures --scale '$(SCALE)' --jobs '$(JOBS)' $(if $(FIGURES),--figures '$(FIGURES)') $(if $(OUT),--out '$(OUT)') $(ARGS)
@@ -28,6 +30,12 @@ outputs: $(READY)
 
 test: $(READY)
 	@$(BIN)/python .ci/test.py
+
+soak: $(READY)
+	@rc=0; for f in tests/soak/*.py; do echo "$$f"; $(BIN)/python "$$f" $(ARGS) || rc=1; done; exit $$rc
+
+mutants: $(READY)
+	@$(BIN)/python .ci/mutants.py --jobs '$(JOBS)' $(ARGS)
 
 readme: $(READY)
 	@$(BIN)/python .ci/readme.py
