@@ -9,19 +9,19 @@ __all__ = ['save', 'load', 'save_upstream', 'load_saelens', 'save_saelens', 'loa
 import copy
 import dataclasses
 import hashlib
-import importlib
 import json
 import math
-import os
 import warnings
 from pathlib import Path
 import torch
 from torch import Tensor, nn
-from .core import Float, check_choice, from_config
+from .core import Float, check_choice
 from .crosslayer import CLTConfig, CrossArchetypes, CrossDecoder, CrossLayerTranscoder
 from archsae.family import (
     BaseSAEConfig, SparseDictionary, archetypal_decoder, config_dict, config_from, plain_decoder,
 )
+from .files import json_writer, read_json, tensor_writer, write_together
+from .keeping import FORMATS as OWN_FORMATS, Format
 from .lorsa import BlockDictionary, Lorsa, LorsaConfig
 from .relaxation import RelaxedArchetypalDictionary
 from .sae import DictionaryLayer
@@ -29,83 +29,74 @@ from .training import evaluate
 from .transcoder import SAEConfig, Transcoder
 
 # %% ../nbs/A3_checkpoints.ipynb #ed1e0b87
-def write_together(folder, files: dict) -> Path:
-    "Write several files of a folder: name -> function that writes a path. Nothing is replaced before all are written."
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    parts = {name: folder/f'.new-{name}' for name in files}
-    for name, write in files.items():
-        write(parts[name])
-    for name, part in parts.items():
-        os.replace(part, folder/name)
-    return folder
+FORMATS = dict(OWN_FORMATS)  # name -> Format; those of other libraries join it where they are read and written
 
 
-def json_writer(config: dict):
-    "Writes `config` into a path."
-    text = json.dumps(config, indent=1) + '\n'
-    return lambda path: path.write_text(text, encoding='utf-8')
-
-
-def tensor_writer(state: dict, **metadata: str):
-    "Writes tensors, name -> tensor, into a path."
-    from safetensors.torch import save_file
-
-    state = {name: v.detach().cpu().contiguous().clone() for name, v in state.items()}
-    return lambda path: save_file(state, path, metadata=metadata or None)
+def find_format(path: Path) -> str:
+    "Which format a folder or a file is."
+    for name, kind in FORMATS.items():
+        if kind.knows(path):
+            return name
+    there = [p.name for p in sorted(path.iterdir())[:10]] if path.is_dir() else [path.name]
+    raise ValueError(f"{path}: expected a model in one of the formats {', '.join(FORMATS)}; "
+                     f"got {', '.join(there) or 'an empty folder'}")
 
 # %% ../nbs/A3_checkpoints.ipynb #82586084
-def save(model: nn.Module, folder: str | Path) -> Path:
-    """Write a model: `config.json` and `model.safetensors`.
+def save(model: nn.Module, folder: str | Path, *, format: str = 'archsae') -> Path:
+    """Write a model.
 
     Parameters
     ----------
     model : any model or dictionary of this package
     folder : made where it is not there
+    format : 'archsae', which keeps everything (`model.save` also takes what is to be kept beside it), or the name of
+        another library's
 
     Returns
     -------
     The folder.
-    """
-    from archsae import __version__
-
-    config = dict(archsae=__version__, config=model.config)
-    return write_together(folder, {
-        'config.json': json_writer(config),
-        'model.safetensors': tensor_writer(model.state_dict()),
-    })
-
-# %% ../nbs/A3_checkpoints.ipynb #2182b374
-def load(folder: str | Path, device: str = 'cpu') -> nn.Module:
-    """The model that `save` wrote, in evaluation mode and in the precision of its weights; no code is run.
-
-    Parameters
-    ----------
-    folder : what `save` was given; a folder of `save_dictionary` will do
-    device : where the model goes
 
     Raises
     ------
-    FileNotFoundError : no model there
-    ValueError : files that do not make a model of this package
-    RuntimeError : weights that do not fit the configuration
+    ValueError : a format that is not written here, or a model that it cannot represent
     """
-    from safetensors.torch import load_file
+    written = [name for name, kind in FORMATS.items() if kind.write is not None]
+    return FORMATS[check_choice('format', format, written)].write(model, folder)
 
-    folder = Path(folder)
-    if not (folder/'config.json').is_file():
-        raise FileNotFoundError(f"folder: expected config.json in {folder}")
-    stored = json.loads((folder/'config.json').read_text(encoding='utf-8'))
-    if 'config' not in stored:
-        return load_dictionary(folder, device=device)
-    for chapter in ('sae', 'pursuit', 'transcoder', 'crosslayer', 'lorsa'):
-        importlib.import_module(f'archsae.{chapter}')  # the classes that a configuration may name
-    model, state = from_config(stored['config']), load_file(folder/'model.safetensors')
-    kinds = {v.dtype for v in state.values() if v.is_floating_point()}
-    if len(kinds) == 1:
-        model.to(kinds.pop())
-    model.load_state_dict(state, strict=True)
-    return model.to(device).eval()
+# %% ../nbs/A3_checkpoints.ipynb #3b820584
+def fetch_folder(path) -> Path:
+    "A local folder; what is not there is looked up on the Hub, `owner/name` or `owner/name:folder`."
+    if Path(path).is_dir():
+        return Path(path)
+    repo, _, inner = str(path).partition(':')
+    if str(path)[:1] in '/.~' or repo.count('/') != 1:
+        raise FileNotFoundError(f"path: expected a folder, or owner/name:folder on the Hub; got {str(path)!r}")
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(repo, allow_patterns=[f'{inner}/*' if inner else '*']))/inner
+    except Exception as e:
+        raise ConnectionError(f"path: {str(path)!r} is neither a folder nor to be had from the Hub "
+                              f"({type(e).__name__})") from e
+
+# %% ../nbs/A3_checkpoints.ipynb #2182b374
+def load(path: str | Path, device: str = 'cpu', *, format: str = 'auto') -> nn.Module:
+    """The model in a folder, in evaluation mode and in the precision of its weights; no code is run.
+
+    Parameters
+    ----------
+    path : a folder, or owner/name:folder on the Hub
+    device : where the model goes
+    format : one of those of `save` and some more; 'auto': what the folder looks like
+
+    Raises
+    ------
+    FileNotFoundError : nothing there
+    ValueError : files that do not make a model of this package; the message names file and field
+    """
+    path = Path(path) if Path(path).is_file() else fetch_folder(path)
+    name = find_format(path) if format == 'auto' else check_choice('format', format, FORMATS)
+    return FORMATS[name].read(path, device)
 
 # %% ../nbs/A3_checkpoints.ipynb #6c4b0a83
 def atoms_by_name(model: SparseDictionary) -> dict:
@@ -204,22 +195,6 @@ def read_weights(file: Path) -> tuple[dict, dict]:
     return stored.get('sae', stored), {}
 
 # %% ../nbs/A3_checkpoints.ipynb #e4c23262
-def fetch_folder(path) -> Path:
-    "A local folder; what is not there is looked up on the Hub, `owner/name` or `owner/name:folder`."
-    if Path(path).is_dir():
-        return Path(path)
-    repo, _, inner = str(path).partition(':')
-    if str(path)[:1] in '/.~' or repo.count('/') != 1:
-        raise FileNotFoundError(f"path: expected a folder, or owner/name:folder on the Hub; got {str(path)!r}")
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(repo, allow_patterns=[f'{inner}/*' if inner else '*']))/inner
-    except Exception as e:
-        raise ConnectionError(f"path: {str(path)!r} is neither a folder nor to be had from the Hub "
-                              f"({type(e).__name__})") from e
-
-
 def split_norms(state: dict) -> tuple[dict, dict]:
     "Weights, and place -> mean norm as far as the stored ones are usable (upstream saves unset ones too)."
     norms = {name.removeprefix(LEAD): v.item() for name, v in state.items() if name.startswith(LEAD)}
@@ -694,3 +669,32 @@ def load_llama_scope(path: str | Path, hook_in: str | None = None, hook_out: str
         if name in norms:
             model.dataset_average_activation_norm[hook] = float(norms[name])
     return model.eval()
+
+# %% ../nbs/A3_checkpoints.ipynb #91f26be8
+def names_a_family(path: Path) -> bool:
+    "Whether a folder looks like one of Language-Model-SAEs."
+    try:
+        return 'sae_type' in read_json(Path(path)/'config.json')
+    except (OSError, ValueError):
+        return False
+
+
+def has_file(name: str, *others: str):
+    "A function path -> whether it is a folder with files of these names."
+    def looks_like_it(path: Path) -> bool:
+        return all((Path(path)/each).is_file() for each in (name, *others))
+    return looks_like_it
+
+
+def on_device(read):
+    "A reader (path, device) -> model of one that puts the model on the CPU."
+    def read_to(path: Path, device: str) -> nn.Module:
+        return read(path).to(device)
+    return read_to
+
+
+FORMATS |= {
+    'language-model-saes': Format(names_a_family, on_device(load_dictionary), save_upstream),
+    'saelens': Format(has_file('cfg.json', 'sae_weights.safetensors'), on_device(load_saelens), save_saelens),
+    'llama-scope': Format(has_file('hyperparams.json'), on_device(load_llama_scope), None),
+}
