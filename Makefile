@@ -1,8 +1,8 @@
 # make figures   draw every figure (SCALE=smoke; SCALE=laptop for the committed ones)
 # make test      notebooks in step, ruff, notebook tests, pytest
 # make outputs   run all chapters at SCALE and put their outputs into the notebooks
-# make soak      long runs of faults: kills, damaged files, fuzzed files, bad input (hours; results in figures/soak_*.json)
-# make mutants   small deliberate bugs, and which test notices each (an hour; the result is figures/mutants.json)
+# make soak      long runs of faults: kills, damaged files, fuzzed files, bad input (hours; results beside them)
+# make mutants   small deliberate bugs, and which test notices each (an hour; the result is tests/soak/mutants.json)
 # make readme    render README.md from nbs/index.ipynb
 # make export    write archsae/ from nbs/, and clean the notebooks
 # make clean     remove what can be made again
