@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from archsae.core import (
     Bool, Float, Int,
-    cached, check_choice, check_matrix, file_of, generator, memory_for_activations, needs, pick_device, seeded, stored,
+    as_real, cached, check_choice, check_matrix, check_positive, check_vector, check_whole, file_of, generator,
+    memory_for_activations, needs, pick_device, seeded, shown, stored,
 )
 
 # %% ../nbs/10_activations.ipynb #edad3b64
@@ -25,36 +26,59 @@ def digits_images() -> tuple[Float[Tensor, 'm 8 8'], Int[Tensor, ' m']]:
     d = load_digits()
     return torch.tensor(d.images, dtype=torch.float32) / 16, torch.tensor(d.target)
 
+# %% ../nbs/10_activations.ipynb #c10ecf27
+def float64_device(A: Tensor) -> torch.device:
+    "Where `A` can be had in float64: where it is, but Apple's GPUs have none."
+    return torch.device('cpu') if A.device.type == 'mps' else A.device
+
+
+def in_float64(x: Tensor) -> Tensor:
+    "The same numbers in float64."
+    return x.detach().to(float64_device(x)).double()
+
 # %% ../nbs/10_activations.ipynb #e3b3c9d4
+def powers_of_two(A: Float[Tensor, 'n d'], block: int = 2**14) -> Float[Tensor, ' d']:
+    "For every feature a power of two near its largest number: divided by it, its squares neither vanish nor overflow."
+    if A.dtype != torch.float64:  # the squares of any float32 fit into a float64
+        return torch.ones(A.shape[1], dtype=torch.float64)
+    peak = torch.stack([x.abs().amax(0).cpu() for x in A.split(block)]).amax(0)
+    return torch.ldexp(torch.ones_like(peak), torch.frexp(peak).exponent - 1)
+
+
 def moments_by_columns(A: Float[Tensor, 'n d'], width: int = 64) -> tuple[Float[Tensor, ' d'], Float[Tensor, ' d']]:
     "Mean and standard deviation of every feature in float64, a few columns at a time so that no second `A` is made."
-    means, stds = [], []
-    for columns in A.split(width, dim=1):
-        columns = columns.double()
-        means.append(columns.mean(0))
-        stds.append(columns.std(0, correction=0))
+    means, stds, unit = [], [], powers_of_two(A)
+    for columns, u in zip(A.split(width, dim=1), unit.split(width)):
+        columns = in_float64(columns) / u.to(float64_device(A))
+        means.append(columns.mean(0).cpu() * u)
+        stds.append(columns.std(0, correction=0).cpu() * u)
     return torch.cat(means), torch.cat(stds)
 
 
 def moments_by_rows(A: Float[Tensor, 'n d'], block: int = 2**14) -> tuple[Float[Tensor, ' d'], Float[Tensor, ' d']]:
     "The same in one pass from the first row to the last, for matrices on disk (Chan, Golub and LeVeque 1983)."
-    n, mean, squares = 0, 0., 0.
+    n, mean, squares, unit = 0, 0., 0., powers_of_two(A)
     for x in A.split(block):
-        x = x.double()
+        x = x.double() / unit
         m, mu = len(x), x.mean(0)
         away = mu - mean
         # the moments of two blocks give those of both
         squares = squares + (x - mu).square().sum(0) + away.square() * (n * m / (n + m))
         mean = mean + away * (m / (n + m))
         n = n + m
-    return mean, (squares / n).sqrt()
+    return mean * unit, (squares / n).sqrt() * unit
 
 # %% ../nbs/10_activations.ipynb #f8f41b8a
+def divisor(mean: Float[Tensor, ' d'], std: Float[Tensor, ' d'], dtype: torch.dtype) -> Float[Tensor, ' d']:
+    "What to divide by: `std`, or 1 where it is no more than the rounding of numbers of that `dtype`."
+    rounding = 1e-12 if dtype == torch.float64 else 1e-7
+    return torch.where(std > rounding * mean.abs(), std, 1.)
+
+
 def moments(A: Float[Tensor, 'n d']) -> tuple[Float[Tensor, ' d'], Float[Tensor, ' d']]:
     "Mean of every feature, and the number to divide it by, in float64."
     mean, std = moments_by_columns(A) if file_of(A) is None else moments_by_rows(A)
-    # a spread below float32 rounding is none: such a feature is only centred
-    return mean, torch.where(std > 1e-7 * mean.abs(), std, 1.)
+    return mean, divisor(mean, std, A.dtype)
 
 
 def total_moments(A: Float[Tensor, 'n d']) -> tuple[Float[Tensor, ' 1'], Float[Tensor, ' 1']]:
@@ -62,15 +86,15 @@ def total_moments(A: Float[Tensor, 'n d']) -> tuple[Float[Tensor, ' 1'], Float[T
     if file_of(A) is None:
         return moments(A.reshape(-1, 1))
     mean, std = moments_by_rows(A)
-    of_all = mean.mean(0, keepdim=True)
-    variance = (std.square() + (mean - of_all).square()).mean(0, keepdim=True)
-    return of_all, variance.sqrt()
+    of_all, unit = mean.mean(0, keepdim=True), std.max() + mean.abs().max() or 1.
+    variance = ((std / unit).square() + ((mean - of_all) / unit).square()).mean(0, keepdim=True)
+    return of_all, divisor(of_all, variance.sqrt() * unit, A.dtype)
 
 # %% ../nbs/10_activations.ipynb #c1dd7ad4
 def scale_of(A: Float[Tensor, 'n d'], how: str) -> tuple[Float[Tensor, ' s'], Float[Tensor, ' s']]:
-    "What to subtract and what to divide by: a number for each feature, or one for all."
+    "What to subtract and what to divide by, in float64: a number for each feature, or one for all."
     if how == 'raw':
-        return torch.zeros(1), torch.ones(1)
+        return torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
     find = moments if how == 'feature' else total_moments
     if file_of(A) is None:
         return find(A)
@@ -81,6 +105,22 @@ def scale_of(A: Float[Tensor, 'n d'], how: str) -> tuple[Float[Tensor, ' s'], Fl
     kept = cached(make, 'moments', A=A, how=how)
     return kept['mean'], kept['std']
 
+
+def precise_enough(mean: Float[Tensor, ' s'], std: Float[Tensor, ' s'], dtype: torch.dtype) -> torch.dtype:
+    "`dtype` if moments keep a millionth of the deviation in it, else float64: a mean of 10^6 loses .03 in float32."
+    off = (mean.to(dtype).double() - mean).abs() / std
+    stretched = (std.to(dtype).double() / std - 1).abs()
+    return dtype if max(off.max().item(), stretched.max().item()) < 1e-6 else torch.float64
+
+# %% ../nbs/10_activations.ipynb #f8d97dd7
+def check_moments(mean, std, width: int) -> tuple[Float[Tensor, ' d'], Float[Tensor, ' d']]:
+    "Both as vectors of one precision, else a `ValueError`: a mean is finite, a deviation above zero."
+    mean, std = check_vector('mean', mean, width), check_vector('std', std, width)
+    if not (std > 0).all():
+        raise ValueError(f"std: expected numbers above zero; got {std.min().item():g}")
+    both = torch.promote_types(torch.promote_types(mean.dtype, std.dtype), torch.float32)
+    return mean.to(both), std.to(both)
+
 # %% ../nbs/10_activations.ipynb #a36136bf
 def rescale(A: Float[Tensor, 'n d'], mean: Float[Tensor, ' d'], std: Float[Tensor, ' d'],
             block: int = 2**14) -> Float[Tensor, 'n d']:
@@ -88,21 +128,33 @@ def rescale(A: Float[Tensor, 'n d'], mean: Float[Tensor, ' d'], std: Float[Tenso
 
     Parameters
     ----------
-    A : (n, d) raw activations, in memory or mapped from disk
+    A : (n, d) raw activations of any precision, in memory or mapped from disk, a tensor or an array
     mean, std : (d,) in the units of `A`, as `standardise` returns them
-    block : rows at a time, where `A` is on disk
+    block : rows at a time
 
     Returns
     -------
-    (n, d), on disk if `A` is.
+    (n, d) in float32, in float64 if `A` is; on disk if `A` is.
+
+    Raises
+    ------
+    ValueError : not a matrix of finite numbers, moments of another width, a deviation that is not above zero
     """
-    if file_of(A) is None:
-        return (A - mean) / std
+    A, block = check_matrix('A', A), check_positive('block', block)
+    mean, std = check_moments(mean, std, A.shape[1])
+    dtype = torch.promote_types(A.dtype, torch.float32)
+
+    def change(x):
+        wide = mean.dtype == torch.float64 and x.dtype != torch.float64
+        at = float64_device(x) if wide else x.device
+        return ((x.to(at) - mean.to(at)) / std.to(at)).to(dtype).to(x.device)
 
     def blocks(start):
         for x in A[start:].split(block):
-            yield (x.to(std) - mean) / std
-    return stored(blocks, *A.shape, 'rescaled', std.dtype, A=A, mean=mean, std=std)
+            yield change(x)
+    if file_of(A) is None:
+        return change(A) if mean.dtype == dtype else torch.cat(list(blocks(0)))
+    return stored(blocks, *A.shape, 'rescaled', dtype, A=A, mean=mean, std=std)
 
 # %% ../nbs/10_activations.ipynb #f82658ac
 def standardise(A: Float[Tensor, 'n d'], how: str = 'feature',
@@ -111,13 +163,14 @@ def standardise(A: Float[Tensor, 'n d'], how: str = 'feature',
 
     Parameters
     ----------
-    A : (n, d) activations, in memory or mapped from disk
+    A : (n, d) activations of any precision, in memory or mapped from disk, a tensor or an array
     how : 'feature', mean and standard deviation of each feature; 'global', one of each for all numbers; 'raw', neither
 
     Returns
     -------
-    (n, d) the rescaled activations, on disk if `A` is, and the (d,) mean and (d,) standard deviation that undo it. A
-    feature that never changes becomes zero.
+    (n, d) the rescaled activations, in float32 (in float64 if `A` is), on disk if `A` is; and the (d,) mean and (d,)
+    standard deviation that undo it, in the same precision, or in float64 where a mean is so large beside its deviation
+    that float32 would lose it. A feature that never changes becomes zero.
 
     Raises
     ------
@@ -125,26 +178,55 @@ def standardise(A: Float[Tensor, 'n d'], how: str = 'feature',
     """
     check_choice('how', how, ('feature', 'global', 'raw'))
     A = check_matrix('A', A)
-    dtype = torch.promote_types(A.dtype, torch.float32)
-    mean, std = (s.to(dtype).expand(A.shape[1]).clone().to(A.device) for s in scale_of(A, how))
+    mean, std = scale_of(A, how)
+    dtype = precise_enough(mean, std, torch.promote_types(A.dtype, torch.float32))
+    at = float64_device(A) if dtype == torch.float64 else A.device
+    mean, std = (s.to(dtype).expand(A.shape[1]).clone().to(at) for s in (mean, std))
     return rescale(A, mean, std), mean, std
 
+# %% ../nbs/10_activations.ipynb #61f289c4
+def numbers_of(name: str, which, m: int, things: str) -> Int[Tensor, ' k']:
+    "`which` of `m` things, their numbers or a mask, as numbers on the CPU; `name` is the argument."
+    wanted = f"{name}: expected {things} from 0 to {m - 1}, or a mask of {m}"
+    try:
+        found = torch.as_tensor(which).cpu()
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"{wanted}; got {shown(which)}") from None
+    if found.ndim != 1 or not len(found) or found.is_floating_point() or found.is_complex():
+        raise ValueError(f"{wanted}; got {shown(which)}")
+    if found.dtype == torch.bool:
+        if len(found) != m or not found.any():
+            raise ValueError(f"{wanted}; got one of {len(found)} with {int(found.sum())} true")
+        return found.nonzero()[:, 0]
+    found = found.long()
+    if found.min() < 0 or found.max() >= m:
+        raise ValueError(f"{wanted}; got {found.min().item()} to {found.max().item()}")
+    return found
+
 # %% ../nbs/10_activations.ipynb #b1562027
-def take_rows(A: Float[Tensor, 'n d'], rows: Int[Tensor, ' m']) -> Float[Tensor, 'm d']:
+def take_rows(A: Float[Tensor, 'n d'], rows) -> Float[Tensor, 'm d']:
     """`A[rows]`, for a matrix that may be larger than the memory.
 
     Parameters
     ----------
-    A : (n, d) activations, in memory or mapped from disk
-    rows : (m,) which rows, in the order wanted
+    A : (n, d) activations, in memory or mapped from disk, a tensor or an array
+    rows : (m,) which rows, in the order wanted; or a mask (n,)
 
     Returns
     -------
     (m, d), on disk if `A` is and the result is larger than a quarter of `core.memory_for_activations`.
+
+    Raises
+    ------
+    ValueError : no matrix, or rows that are not there
     """
+    A = as_real('A', A)
+    if A.ndim != 2:
+        raise ValueError(f"A: expected shape (n, d); got {tuple(A.shape)}")
+    rows = numbers_of('rows', rows, len(A), 'rows')
     size = len(rows) * A.shape[1] * A.element_size()
     if file_of(A) is None or size <= memory_for_activations() / 4:
-        return A[rows]
+        return A[rows.to(A.device)]
 
     def blocks(start):
         for r in rows[start:].split(2**14):
@@ -153,9 +235,12 @@ def take_rows(A: Float[Tensor, 'n d'], rows: Int[Tensor, ' m']) -> Float[Tensor,
 
 # %% ../nbs/10_activations.ipynb #2dd5802c
 def as_picture(x) -> np.ndarray:
-    "An image ([1 or 3,] H, W), uint8 or in [0, 1], as matplotlib wants it: (H, W) or (H, W, 3) in [0, 1]."
-    x = np.asarray(x)
-    x = x.astype(np.float32) / (255 if x.dtype == np.uint8 else 1)
+    "An image ([1 or 3,] H, W), of 8 or 16 bits or in [0, 1], as matplotlib wants it: (H, W) or (H, W, 3) in [0, 1]."
+    x = np.asarray(x.detach().cpu().float() if torch.is_tensor(x) and x.is_floating_point() else x)
+    if x.ndim not in (2, 3) or (x.ndim == 3 and len(x) not in (1, 3)) or x.dtype.kind not in 'buf':
+        raise ValueError(f"pixels: expected images (H, W), (1, H, W) or (3, H, W) of 8 or 16 bits or in [0, 1]; "
+                         f"got {shown(x)}")
+    x = x.astype(np.float32) / (np.iinfo(x.dtype).max if x.dtype.kind == 'u' else 1)
     if x.ndim == 2:
         return x
     return x[0] if len(x) == 1 else x.transpose(1, 2, 0)
@@ -170,16 +255,49 @@ def crop(picture: np.ndarray, grid: tuple[int, int], place: int) -> np.ndarray:
 # %% ../nbs/10_activations.ipynb #38a2fec6
 def image_numbers(which, m: int) -> Int[Tensor, ' k']:
     "`which` of `m` images, a mask or numbers, as numbers."
-    which = torch.as_tensor(which)
-    which = which.nonzero()[:, 0] if which.dtype == torch.bool else which.long()
-    if not len(which) or which.min() < 0 or which.max() >= m:
-        raise ValueError(f"which: expected images from 0 to {m - 1}; got {which.tolist()[:5]}")
-    return which
+    return numbers_of('which', which, m, 'images')
 
 
 def rows_of_images(which: Int[Tensor, ' k'], per: int) -> Int[Tensor, ' r']:
     "The rows of some images that have `per` tokens each."
     return (which[:, None] * per + torch.arange(per)).flatten()
+
+# %% ../nbs/10_activations.ipynb #7d655571
+def whole_numbers(name: str, v, length: int | None, what: str) -> Int[Tensor, ' n']:
+    "`v` as a vector of whole numbers from 0, else a `ValueError`; `what` says one for each of what."
+    try:
+        v = torch.as_tensor(v)
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"{name}: expected whole numbers, one {what}; got {shown(v)}") from None
+    fits = v.ndim == 1 and len(v) == (len(v) if length is None else length) > 0
+    if not fits or v.is_floating_point() or v.is_complex() or v.dtype == torch.bool:
+        raise ValueError(f"{name}: expected {length or 'some'} whole numbers, one {what}; got {shown(v)}")
+    if (v < 0).any():
+        raise ValueError(f"{name}: expected whole numbers from 0; got {v.min().item()}")
+    return v.long()
+
+
+def check_grid(grid) -> tuple[int, int]:
+    "Rows and columns as two whole numbers from 1, else a `ValueError`."
+    try:
+        h, w = grid
+    except (TypeError, ValueError):
+        raise ValueError(f"grid: expected (rows, columns); got {shown(grid)}") from None
+    return check_positive('grid', h), check_positive('grid', w)
+
+
+def check_mask(name: str, v, length: int, what: str) -> Bool[Tensor, ' m']:
+    "`v` as a vector of truth values, else a `ValueError`."
+    v = torch.as_tensor(v) if isinstance(v, (np.ndarray, list, tuple)) else v
+    if not torch.is_tensor(v) or v.dtype != torch.bool or v.shape != (length,):
+        raise ValueError(f"{name}: expected {length} truth values, one {what}; got {shown(v)}")
+    return v
+
+
+def one_number(name: str, i, m: int) -> int:
+    "A number from 0 to m - 1, also out of a tensor or an array; else a `ValueError`."
+    single = isinstance(i, (Tensor, np.ndarray)) and i.shape == ()
+    return check_whole(name, i.item() if single else i, 0, m - 1)
 
 # %% ../nbs/10_activations.ipynb #05d8347f
 @dataclass(repr=False)
@@ -188,10 +306,10 @@ class Activations:
 
     Parameters
     ----------
-    A : (n, d) float32, every feature with mean 0 and standard deviation 1
+    A : (n, d) every feature with mean 0 and standard deviation 1; half precision becomes float32
     mean, std : (d,) of the raw tokens
-    image : (n,) which image a token is of
-    labels : (m,) class of each image
+    image : (n,) which image a token is of, from 0
+    labels : (m,) class of each image, from 0
     directions : (c, d) rows of the head's weight, in raw token space; None where the head does not read tokens
     grid : (h, w) tokens of an image
     pixels : m images, each (H, W) or (3, H, W): a tensor, or anything that is indexed like one
@@ -205,7 +323,7 @@ class Activations:
 
     Raises
     ------
-    ValueError : shapes that do not belong together, or numbers that are not finite
+    ValueError : a field that is not what it says, or does not fit the others; it names the field
     """
 
     A: Float[Tensor, 'n d']
@@ -225,14 +343,43 @@ class Activations:
     tokens: Float[Tensor, 'n d'] | None = None
 
     def __post_init__(self):
-        n, d = check_matrix('A', self.A).shape
-        for name, want in dict(mean=(d,), std=(d,), image=(n,)).items():
-            got = tuple(getattr(self, name).shape)
-            if got != want:
-                raise ValueError(f"{name}: expected shape {want} to match A; got {got}")
-        m, per = len(self.labels), self.prefix + self.grid[0] * self.grid[1]
+        A = check_matrix('A', self.A)
+        on_disk = file_of(A) is not None
+        self.A = A if on_disk else A.to(torch.promote_types(A.dtype, torch.float32))
+        self.mean, self.std = check_moments(self.mean, self.std, A.shape[1])
+        self._check_images()
+        self._check_head()
+        if self.tokens is not None and self.tokens.shape != A.shape:
+            raise ValueError(f"tokens: expected shape {tuple(A.shape)} to match A; got {tuple(self.tokens.shape)}")
+
+    def _check_images(self):
+        self.labels = whole_numbers('labels', self.labels, None, 'an image')
+        n, m = len(self.A), len(self.labels)
+        self.grid, self.prefix = check_grid(self.grid), check_whole('prefix', self.prefix)
+        per = self.prefix + self.grid[0] * self.grid[1]
         if n != m * per:
             raise ValueError(f"A: expected {m} images of {per} tokens, which is {m * per} rows; got {n}")
+        self.image = whole_numbers('image', self.image, n, 'a token')
+        wrong = (self.image.view(m, per) != torch.arange(m)[:, None].to(self.image.device)).flatten()
+        if wrong.any():
+            i = int(wrong.nonzero()[0])
+            raise ValueError(f"image: expected the tokens of an image side by side, those of image 0 first; token {i} "
+                             f"belongs to image {i // per}; got {self.image[i].item()}")
+        if hasattr(self.pixels, '__len__') and len(self.pixels) != m:
+            raise ValueError(f"pixels: expected {m} images, one for each of labels; got {len(self.pixels)}")
+        if self.held_out is not None:
+            self.held_out = check_mask('held_out', self.held_out, m, 'an image')
+        if len(self.names) and int(self.labels.max()) >= len(self.names):
+            raise ValueError(f"labels: expected numbers below {len(self.names)}, the number of names; "
+                             f"got {int(self.labels.max())}")
+
+    def _check_head(self):
+        if self.directions is not None:
+            self.directions = check_matrix('directions', self.directions, self.A.shape[1])
+        if self.bias is not None:
+            if self.directions is None:
+                raise ValueError("bias: expected directions that it belongs to; got none")
+            self.bias = check_vector('bias', self.bias, len(self.directions))
 
     def __repr__(self):
         n, d = self.A.shape
@@ -240,7 +387,7 @@ class Activations:
 
     def raw(self) -> Float[Tensor, 'n d']:
         "The tokens on the network's own scale."
-        return self.A * self.std + self.mean if self.tokens is None else self.tokens
+        return (self.A * self.std + self.mean).to(self.A.dtype) if self.tokens is None else self.tokens
 
     def rescaled(self, how: str = 'feature') -> Float[Tensor, 'n d']:
         "The tokens on another scale, see `standardise`."
@@ -248,11 +395,11 @@ class Activations:
 
     def picture(self, i: int) -> np.ndarray:
         "Image `i`, as matplotlib wants it."
-        return as_picture(self.pixels[int(i)])
+        return as_picture(self.pixels[one_number('i', i, len(self.labels))])
 
     def place(self, i: int) -> int:
         "Which cell of its image token `i` stands for, in reading order; negative for the tokens before the grid."
-        return int(i) % (len(self.A) // len(self.labels)) - self.prefix
+        return one_number('i', i, len(self.A)) % (len(self.A) // len(self.labels)) - self.prefix
 
     def patch(self, i: int) -> np.ndarray:
         "The pixels that token `i` stands for."
@@ -264,13 +411,14 @@ class Activations:
     def pooled(self) -> Float[Tensor, 'm d']:
         "The mean raw token of every image, prefix tokens left out."
         images = self.A.view(len(self.labels), -1, self.A.shape[1])[:, self.prefix:]
-        return torch.cat([(x * self.std + self.mean).mean(1) for x in images.split(1024)])
+        return torch.cat([(x * self.std + self.mean).mean(1) for x in images.split(1024)]).to(self.A.dtype)
 
     def logits(self) -> Float[Tensor, 'm c']:
         "What a linear head makes of the mean token of every image."
         if self.directions is None:
             raise ValueError(f"directions: expected class directions in token space; got none: {self.note}")
-        return self.pooled() @ self.directions.T + (0 if self.bias is None else self.bias)
+        pooled = self.pooled()
+        return pooled @ self.directions.T.to(pooled) + (0 if self.bias is None else self.bias.to(pooled))
 
     def select(self, which) -> 'Activations':
         "The tokens of some images only (their numbers, or a mask), standardised anew."
