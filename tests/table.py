@@ -314,9 +314,9 @@ add('core.from_config', config=made(lambda: once(topk).config, None, 'a', 3, [],
 add('core.cache_folder', name=given('made', 3, None, []))
 
 # hull
-add('hull.simplex_rows', W=real(K, P, free=True), eps=Number(1e-12, least=0))
-add('hull.project_rows', W=real(K, P, free=True))
-add('hull.tangent_rows', W=mixtures(K, P, free=True))
+add('hull.simplex_rows', W=real(K, P, free=True, finite=False), eps=Number(1e-12, least=0))
+add('hull.project_rows', W=real(K, P, free=True, finite=False))
+add('hull.tangent_rows', W=mixtures(K, P, free=True, finite=False))
 add('hull.certify_convex', x=real(D), C=real(P, D, seed=1))
 add('hull.certify_conic', x=real(D), C=real(P, D, seed=1))
 add('hull.nearest_mixture', D=real(K, D), C=real(P, D, seed=1), tol=Number(1e-3, least=0), loose='mixtures may differ')
