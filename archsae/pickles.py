@@ -395,7 +395,9 @@ def show(words: Words, storage: Storage, offset, size, stride, dtype: str | None
     words.shown += shape.numel() * kind.itemsize
     if words.shown > words.load.most:
         raise bad_file(words.path, 'tensors', f'at most {words.load.most} bytes in all', 'more, by showing some twice')
-    return torch.empty(0, dtype=kind).set_(words.load(words.made_of[storage.key]), offset, shape, stride)
+    tensor = torch.empty(0, dtype=kind).set_(words.load(words.made_of[storage.key]), offset, shape, stride)
+    tensor.kept_in = words.load.maps.get(storage.key)  # the map of the file, for whoever wants to give pages back
+    return tensor
 
 
 def check_no_hooks(words: Words, *rest):
@@ -533,6 +535,7 @@ class Loader:
         self.lead = lead
         self.mapped = mapped
         self.known = {}
+        self.maps = {}
         self.most = 4 * sum(record.size for record in records.values()) + 2**16
         self.has_sums = any(record.crc for record in records.values())
 
@@ -552,7 +555,7 @@ class Loader:
             numbers = f'{wanted} bytes for {storage.length} {storage.dtype}'
             raise bad_file(self.path, f'record {name[:80]!r}', numbers, got)
         record = self.records[name]
-        numbers = self.map(record) if self.mapped and record.size else self.copy(record)
+        numbers = self.map(record, storage.key) if self.mapped and record.size else self.copy(record)
         if self.has_sums and self.checksum(record, numbers) != record.crc:
             raise bad_file(self.path, f'record {name[:80]!r}', f'bytes of checksum {record.crc:08x}', 'other bytes')
         if storage.dtype == 'bool' and numbers.numel() and numbers.max() > 1:
@@ -569,12 +572,13 @@ class Loader:
             raise bad_file(self.path, 'file', f'{record.size} bytes at {record.start}', 'fewer')
         return numbers
 
-    def map(self, record: Stored):
+    def map(self, record: Stored, key: str):
         "The bytes of a record, in the file; what is written to them stays in memory."
         import numpy as np
         import torch
 
-        return torch.from_numpy(np.memmap(self.path, np.uint8, 'c', record.start, (record.size,)))
+        self.maps[key] = np.memmap(self.path, np.uint8, 'c', record.start, (record.size,))
+        return torch.from_numpy(self.maps[key])
 
     def checksum(self, record: Stored, numbers) -> int:
         "The checksum of a record; of a map by reading the file, so that the map stays untouched."
@@ -629,10 +633,7 @@ def read_torch(path, *, objects: bool = False, mapped: bool = False):
     ValueError : anything else than that, by file, field, expected and got
     """
     path = Path(path).expanduser()
-    size = size_of(path)
-    if not read_bytes(path, min(size, 4)).startswith(b'PK'):
-        raise bad_file(path, 'file', 'a zip, as torch.save has written since torch 1.6', 'something else; save it anew')
-    with open(path, 'rb') as file:
+    with opened(path) as file:
         records = records_of(file, path)
         lead = lead_of(path, records)
         check_little(path, records, lead, file)
@@ -642,6 +643,22 @@ def read_torch(path, *, objects: bool = False, mapped: bool = False):
     if not isinstance(found, (dict, Record) if objects else dict):
         raise bad_file(path, 'pickle', 'a dict', type(found).__name__)
     return found
+
+
+def opened(path: Path):
+    "A zip, opened for reading."
+    if not read_bytes(path, min(size_of(path), 4)).startswith(b'PK'):
+        raise bad_file(path, 'file', 'a zip, as torch.save has written since torch 1.6', 'something else; save it anew')
+    return open(path, 'rb')
+
+
+def words_in(path) -> set:
+    "The names and the texts that the pickle of a file holds, without running it: enough to tell what it is."
+    with opened(Path(path)) as file:
+        records = records_of(file, path)
+        program = program_of(path, file, records[f'{lead_of(path, records)}/data.pkl'], False)
+    steps = zip(range(MOST_STEPS), pickletools.genops(program))
+    return {value for _, (_, value, _) in steps if isinstance(value, str)}
 
 
 def program_of(path, file, record: Stored, has_sums: bool) -> bytes:
