@@ -7,12 +7,13 @@ __all__ = ['from_config', 'seeded', 'pick_device', 'cache_folder']
 
 # %% ../nbs/00_core.ipynb #e265582c
 import contextlib
+import glob
 import hashlib
 import importlib
+import io
 import math
 import os
 import random
-import shutil
 import time
 import warnings
 import weakref
@@ -20,6 +21,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from archsae.caches import (
+    FOUND_RIGHT, NO_ROOM, damaged_name, folder_for, machine_memory, mark_of, memory_limit, note_part, only_one,
+    part_so_far, places_of, reserve, seal_of, set_aside, signature, warn_once, whats_wrong, write_all,
+)
+from .files import bad_file, name_beside, push_to_disk, replacing, tensor_writer
 
 # %% ../nbs/00_core.ipynb #7388b40e
 def shown(value) -> str:
@@ -71,8 +77,8 @@ def as_number(value) -> float:
 
 
 def check_number(name: str, value, least: float | None = None, most: float | None = None,
-                 above: float | None = None, below: float | None = None) -> float:
-    """Return `value` as a float if it is a finite number within the limits, else raise a `ValueError`.
+                 above: float | None = None, below: float | None = None, finite: bool = True) -> float:
+    """Return `value` as a float if it is a number within the limits, else raise a `ValueError`.
 
     `least` and `most` may be reached, `above` and `below` not.
     """
@@ -80,8 +86,10 @@ def check_number(name: str, value, least: float | None = None, most: float | Non
     limits = [(least, number.__ge__, 'from'), (above, number.__gt__, '>'),
               (most, number.__le__, 'to'), (below, number.__lt__, 'below')]
     limits = [(limit, holds, word) for limit, holds, word in limits if limit is not None]
-    if not math.isfinite(number) or not all(holds(float(limit)) for limit, holds, _ in limits):
-        wanted = ' '.join(['a finite number', *[f'{word} {limit:g}' for limit, _, word in limits]])
+    is_inf = math.isinf(number) and isinstance(value, (float, np.floating))  # and no whole number beyond any float
+    is_one = math.isfinite(number) or is_inf and not finite
+    if not is_one or not all(holds(float(limit)) for limit, holds, _ in limits):
+        wanted = ' '.join(['a finite number' if finite else 'a number', *[f'{word} {limit:g}' for limit, _, word in limits]])
         raise ValueError(f"{name}: expected {wanted}; got {shown(value)}")
     return number
 
@@ -112,12 +120,13 @@ def from_array(name: str, value) -> Tensor:
     with warnings.catch_warnings():
         warnings.filterwarnings('ignore', 'The given NumPy array is not writ')  # nothing writes to what was given
         A = torch.from_numpy(array)
-    return A if isinstance(value, np.ndarray) else A.to(torch.get_default_dtype())
+    return A
 
 
 def as_real(name: str, value) -> Tensor:
     "A tensor, an array or lists as a tensor of real numbers, else a `ValueError`; the numbers are not looked at."
     A = value if isinstance(value, Tensor) else from_array(name, value)
+    A = A if isinstance(value, (Tensor, np.ndarray)) else A.to(torch.get_default_dtype())
     if A.dtype not in REAL:
         raise ValueError(f"{name}: expected real numbers; got {A.dtype}")
     if A.layout != torch.strided or A.is_nested:
@@ -145,16 +154,22 @@ def check_finite(name: str, A: Tensor) -> Tensor:
     return A
 
 
-def check_matrix(name: str, A, width: int | None = None, meta: bool = False) -> Tensor:
-    """Return `A` as a 2-D tensor of finite numbers, else raise a `ValueError` that says what is wrong with it.
-
-    `name` is the argument, `width` the number of columns wanted, `meta` whether one without values will do.
-    """
+def check_rows(name: str, A, width: int | None = None) -> Tensor:
+    "Return `A` as a 2-D tensor, else raise a `ValueError`; its values are not looked at, as in `check_input`."
     A = as_real(name, A)
     if A.ndim != 2 or 0 in A.shape:
         raise ValueError(f"{name}: expected shape (n, {width or 'd'}) with n > 0; got {tuple(A.shape)}")
     if width is not None and A.shape[1] != width:
         raise ValueError(f"{name}: expected {width} columns; got {A.shape[1]}")
+    return A
+
+
+def check_matrix(name: str, A, width: int | None = None, meta: bool = False) -> Tensor:
+    """Return `A` as a 2-D tensor of finite numbers, else raise a `ValueError` that says what is wrong with it.
+
+    `name` is the argument, `width` the number of columns wanted, `meta` whether one without values will do.
+    """
+    A = check_rows(name, A, width)
     if A.is_meta and not meta:
         raise ValueError(f"{name}: expected numbers; got a tensor on the device meta, which has none")
     return check_finite(name, A)
@@ -168,12 +183,51 @@ def check_vector(name: str, v, length: int) -> Tensor:
     return check_finite(name, v)
 
 
-def check_input(name: str, x, width: int) -> Tensor:
-    "Return `x` (..., width) as a tensor; its values are not looked at, which would make a GPU wait in every step."
+def check_input(name: str, x, width: int, like: Tensor | None = None) -> Tensor:
+    """Return `x` (..., width) as a tensor; its values are not looked at, which would make a GPU wait in every step.
+
+    It comes in the precision of `like`, the weights that it will meet, unless autocast chooses one.
+    """
     x = as_real(name, x)
     if not x.ndim or 0 in x.shape or x.shape[-1] != width:
         raise ValueError(f"{name}: expected shape (..., {width}); got {tuple(x.shape)}")
-    return x
+    kind = x.device.type
+    is_chosen = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)  # not available on 'meta'
+    return x if like is None or is_chosen else x.to(like.dtype)
+
+# %% ../nbs/00_core.ipynb #be2574da
+def fitted(name: str, x, like: Tensor) -> Tensor:
+    "`x` as a tensor for products with `like`: in its precision (which autocast sees to itself), an array beside it."
+    if isinstance(x, Tensor) and x.dtype == like.dtype and x.layout == like.layout:
+        return x
+    on_its_own = isinstance(x, Tensor)
+    x = as_real(name, x)
+    x = x if on_its_own else x.to(like.device)
+    return x if torch.is_autocast_enabled(like.device.type) else x.to(like.dtype)
+
+# %% ../nbs/00_core.ipynb #346ee68c
+def check_list(name: str, value, least: int = 1) -> list:
+    "Return what has several entries as a list, if there are at least so many, else raise a `ValueError`."
+    try:
+        entries = None if isinstance(value, (str, bytes, dict)) else list(value)
+    except TypeError:  # nothing that has entries
+        entries = None
+    if entries is None or len(entries) < least:
+        raise ValueError(f"{name}: expected a list of at least {least}; got {shown(value)}")
+    return entries
+
+
+def check_mask(name: str, mask, length: int) -> Tensor:
+    "Return `mask` as `length` truth values, one of them true at least, else raise a `ValueError`."
+    try:
+        mask = torch.as_tensor(mask)
+    except (TypeError, ValueError, RuntimeError):  # no array, or one of words
+        raise ValueError(f"{name}: expected a bool mask of shape ({length},); got {shown(mask)}") from None
+    if mask.dtype != torch.bool or mask.shape != (length,):
+        raise ValueError(f"{name}: expected a bool mask of shape ({length},); got {mask.dtype} of {tuple(mask.shape)}")
+    if not mask.any():
+        raise ValueError(f"{name}: expected at least one that is true; got none")
+    return mask
 
 # %% ../nbs/00_core.ipynb #a7c3e1d0
 def needs(package: str, extra: str):
@@ -197,8 +251,219 @@ except ImportError:
 
     Bool = Float = Int = _Plain
 
+# %% ../nbs/00_core.ipynb #d0624e80
+def width_of(model) -> int | None:
+    "The width d of the activations that a model or a dictionary is for; None where it does not know yet."
+    for owner in (getattr(model, 'cfg', None), model):
+        for name in ('d_model', 'in_dimensions'):
+            if isinstance(getattr(owner, name, None), int):
+                return getattr(owner, name)
+    for name in ('dictionary', 'decoder'):
+        if getattr(model, name, None) is not None:
+            return width_of(getattr(model, name))
+    for name in ('C', 'D'):
+        if isinstance(getattr(model, name, None), Tensor):
+            return getattr(model, name).shape[-1]
+    return None
+
+
+def check_scale(model, mean, std, place: str = '') -> tuple[Tensor, Tensor]:
+    "A mean and a standard deviation of each feature, checked and copied."
+    at = f'[{place!r}]' if place else ''
+    mean = as_real(f'mean{at}', mean)
+    length = width_of(model) or (len(mean) if mean.ndim == 1 else 1)
+    mean, std = check_vector(f'mean{at}', mean, length), check_vector(f'std{at}', std, length)
+    if not (std > 0).all():
+        raise ValueError(f"std{at}: expected numbers > 0; got {std.min().item():g} among them")
+    return mean.detach().clone(), std.detach().clone()
+
+
+def same(v: Tensor) -> Tensor:
+    return v
+
+# %% ../nbs/00_core.ipynb #3677a8f2
+class Standardised:
+    "The part of a model that knows how the activations were standardised that it was trained on."
+
+    _scales: dict = {}  # place -> (mean, std); of a model that has no names for places, '' -> (mean, std)
+
+    def set_standardisation(self, mean, std):
+        """Say what is subtracted from raw activations and what they are divided by, as `standardise` returns it.
+
+        Parameters
+        ----------
+        mean, std : (d,) each; for a model of several places dicts of these, place -> (d,)
+
+        Returns
+        -------
+        The model.
+
+        Raises
+        ------
+        ValueError : another shape, numbers that are not finite, or a standard deviation that is not above 0
+        """
+        places = getattr(self, 'places', [''])
+        if not isinstance(mean, dict):
+            if len(places) > 1:
+                raise ValueError(f"mean: expected a dict with the places {', '.join(map(repr, places))}; "
+                                 f"got {shown(mean)}")
+            mean, std = {places[0]: mean}, {places[0]: std}
+        if not isinstance(std, dict) or set(mean) != set(std) or not mean:
+            raise ValueError(f"std: expected a dict with the places of the mean, {', '.join(map(repr, mean))}; "
+                             f"got {shown(std)}")
+        for place in mean:
+            check_choice('place', place, places)
+        self._scales = {place: check_scale(self, mean[place], std[place], place) for place in mean}
+        return self._apply(same) if hasattr(self, '_apply') else self
+
+    @property
+    def standardisation(self) -> tuple | None:
+        "`(mean, std)` as `set_standardisation` was told; None if it was not."
+        if not self._scales:
+            return None
+        if len(getattr(self, 'places', [''])) == 1:
+            return next(iter(self._scales.values()))
+        return tuple({place: scale[i] for place, scale in self._scales.items()} for i in (0, 1))
+
+    def from_raw(self, A):
+        """Raw activations on the scale that the model was trained on.
+
+        Parameters
+        ----------
+        A : activations (..., d), or (n, d, h, w) for a model of feature maps; of a model with named places a dict of
+            them, where what is no place (a mask) stays as it is
+
+        Returns
+        -------
+        The same, standardised, on the device of `A`.
+
+        Raises
+        ------
+        ValueError : the model was not told its standardisation, or not for this place
+        """
+        if not self._scales:
+            raise ValueError("standardisation: expected a mean and a standard deviation; got none yet: call "
+                             "set_standardisation(mean, std)")
+        if isinstance(A, dict):
+            return {name: self._rescaled(x, name) if name in self.places else x for name, x in A.items()}
+        if len(self._scales) > 1:
+            raise ValueError(f"A: expected a dict with activations at {', '.join(map(repr, self._scales))}; "
+                             f"got {shown(A)}")
+        return self._rescaled(A, next(iter(self._scales)))
+
+    def _rescaled(self, A, place: str):
+        import archsae
+
+        A, (mean, std) = as_real('A', A), self._scales[check_choice('place', place, self._scales)]
+        mean, std = mean.to(A.device), std.to(A.device)
+        is_map = A.ndim == 4 and hasattr(self, 'input_shape')
+        rows = A.movedim(1, -1) if is_map else A
+        if not rows.ndim or rows.shape[-1] != len(mean):
+            raise ValueError(f"A: expected width {len(mean)}; got shape {tuple(A.shape)}")
+        scaled = archsae.rescale(rows.reshape(-1, len(mean)), mean, std).view(rows.shape)
+        return scaled.movedim(-1, 1) if is_map else scaled
+
+    def _apply(self, fn, *args, **kwargs):
+        super()._apply(fn, *args, **kwargs)
+        own = [*self.parameters(), *self.buffers()]
+        if self._scales and own:  # they go where the weights go, and keep their precision
+            self._scales = {place: tuple(v.to(own[0].device) for v in scale) for place, scale in self._scales.items()}
+        return self
+
+# %% ../nbs/00_core.ipynb #e6d287af
+def keeping():
+    "The chapter that writes and reads models. It builds on this one, so it is imported when it is asked for."
+    return importlib.import_module('archsae.keeping')
+
+
+class Keeps(Standardised):
+    "The part of a model that writes it into a folder, and reads it back."
+
+    @property
+    def record(self) -> dict:
+        "What is known about the training, as plain data; `fit` fills it in, and it is kept with the model."
+        return self.__dict__.setdefault('_record', {})
+
+    @record.setter
+    def record(self, facts: dict):
+        self.__dict__['_record'] = dict(facts)
+
+    def _counters(self) -> dict:
+        "Whole numbers that are part of the state and no tensors."
+        return {}
+
+    def _restore_counters(self, counters: dict):
+        "Take back what `_counters` told."
+
+    def save(self, folder: str | Path, *, metrics: dict | None = None, data=None) -> Path:
+        """Write the model and all that is known about it into a folder; `archsae.load(folder)` reads it.
+
+        Parameters
+        ----------
+        folder : made where it is not there; what an earlier save left in it stays until the new one is whole
+        metrics : numbers, as `evaluate` answers them
+        data : where the activations came from, a text or a dict of plain data
+
+        Returns
+        -------
+        The folder, with `model.safetensors` and `config.json`.
+
+        Raises
+        ------
+        ValueError : weights that are not finite, a part that cannot be made again from its configuration, or facts
+            that are not plain data
+        """
+        return keeping().save_model(self, folder, metrics=metrics, data=data)
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, *, revision: str | None = None, subfolder: str | None = None,
+                        device: str = 'cpu', cache_dir: str | Path | None = None, token: str | bool | None = None,
+                        force_download: bool = False, local_files_only: bool = False):
+        """A model of this class from the Hub, or from a folder.
+
+        Parameters
+        ----------
+        name : owner/name on the Hub, or a folder
+        revision : a branch, a tag or a commit; main where not given
+        subfolder : where in it the model is
+        device : where the model goes
+        cache_dir, token, force_download, local_files_only : as in `huggingface_hub.snapshot_download`
+
+        Raises
+        ------
+        ImportError : huggingface_hub is not installed
+        ConnectionError : neither a folder nor to be had from the Hub
+        ValueError : files that do not make a model, or one of another class
+        """
+        how = dict(cache_dir=cache_dir, token=token, force_download=force_download, local_files_only=local_files_only)
+        return keeping().pretrained(cls, name, device, revision=revision, subfolder=subfolder, **how)
+
+    def push_to_hub(self, repo_id: str, *, metrics: dict | None = None, data=None, license: str | None = None,
+                    private: bool | None = None, token: str | None = None, branch: str | None = None,
+                    create_pr: bool | None = None, commit_message: str = 'Model of archsae') -> str:
+        """Put the model on the Hub, with a card that says what it is and how to load it.
+
+        Parameters
+        ----------
+        repo_id : owner/name
+        metrics, data : as in `save`
+        license : for the card, which names none otherwise
+        private, token, branch, create_pr, commit_message : as in huggingface_hub's mixin
+
+        Returns
+        -------
+        The address of the commit.
+        """
+        how = dict(private=private, token=token, branch=branch, create_pr=create_pr, commit_message=commit_message)
+        return keeping().pushed(self, repo_id, license, metrics, data, **how)
+
+    def save_pretrained(self, folder: str | Path, *, metrics: dict | None = None, data=None,
+                        license: str | None = None) -> Path:
+        "`save`, with the card that `push_to_hub` would write; arguments as there."
+        return keeping().save_with_card(self, folder, license, metrics, data)
+
 # %% ../nbs/00_core.ipynb #01d368f0
-class Configured:
+class Configured(Keeps):
     """A model that knows what it was made from; a class to mix in.
 
     A class gives `_config()`, the arguments of its constructor as plain data (of a tensor its shape), and, where the
@@ -206,9 +471,12 @@ class Configured:
     """
 
     kinds: dict = {}  # name -> class
+    loose: tuple = ()  # arguments that a saved state may differ in, since its numbers mean the same
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
+        if '__init__' in vars(cls):  # what is made under torch.inference_mode could never be trained
+            cls.__init__ = torch.inference_mode(False)(cls.__init__)
         name, taken = cls.__name__, Configured.kinds.get(cls.__name__)
         is_ours = cls.__module__.startswith('archsae.')
         if taken is not None and is_ours and not taken.__module__.startswith('archsae.'):
@@ -233,6 +501,71 @@ class Configured:
     def config(self) -> dict:
         "What this was made from, as plain data, the name of the class first."
         return {'class': self._kind, **self._config()}
+
+    def _apply(self, fn, *args, **kwargs):
+        with torch.inference_mode(False), torch.no_grad():
+            return super()._apply(fn, *args, **kwargs)
+
+    def _save_to_state_dict(self, destination, prefix, keep_vars):
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        told = getattr(destination, '_metadata', {}).get(prefix[:-1])
+        if told is not None:
+            told['config'] = told_config(self)
+
+    def _load_from_state_dict(self, state_dict, prefix, local_metadata, strict, missing, unexpected, errors):
+        wrong = disagreements(self, local_metadata.get('config') or {}, prefix)
+        if wrong:
+            errors.extend(wrong)
+            return
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing, unexpected, errors)
+
+# %% ../nbs/00_core.ipynb #15e9377f
+def told_config(model: Configured) -> dict | None:
+    "The configuration of a model; None of one that does not say what it was made from."
+    try:
+        return model.config
+    except NotImplementedError:
+        return None
+
+
+def is_same(a, b) -> bool:
+    "Whether two values of a configuration are the same; numbers to six digits, lists like tuples."
+    if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
+        return len(a) == len(b) and all(map(is_same, a, b))
+    numbers = [isinstance(v, (int, float)) and not isinstance(v, bool) for v in (a, b)]
+    return math.isclose(a, b, rel_tol=1e-6) if all(numbers) else a == b
+
+
+def disagreements(model: Configured, stored: dict, prefix: str = '') -> list:
+    "What a saved configuration says otherwise than the model that is to take its numbers, as messages."
+    own = told_config(model) or {}
+    names = [name for name in own if name in stored and name not in model.loose]
+    return [f"{prefix}{name}: expected {shown(own[name])}, as in the model that is to take the state; got "
+            f"{shown(stored[name])} in the state (make the model by from_config; dict(state) has the numbers alone)"
+            for name in names if not is_same(own[name], stored[name])]
+
+# %% ../nbs/00_core.ipynb #ed75c5bc
+class SlowNumbers:
+    "Keeps the parameters and buffers named in `slow` from becoming half-precision numbers; a class to mix in."
+
+    slow: tuple = ()
+
+    def _apply(self, fn, *args, **kwargs):
+        own = [getattr(self, name, None) for name in self.slow]
+        own = [t for t in own if isinstance(t, Tensor)]
+        own += [t.grad for t in own if t.grad is not None]
+
+        def gently(t):
+            out = fn(t)
+            lowered = out.dtype in (torch.float16, torch.bfloat16) and any(t is s for s in own)
+            return t.to(out.device, torch.promote_types(t.dtype, torch.float32)) if lowered else out
+
+        return super()._apply(gently, *args, **kwargs)
+
+
+def slow_dtype(dtype: torch.dtype | None = None) -> torch.dtype:
+    "The precision of slow numbers beside weights of a precision, torch's default where not given: float32 at least."
+    return torch.promote_types(dtype or torch.get_default_dtype(), torch.float32)
 
 # %% ../nbs/00_core.ipynb #5eebfd04
 def from_config(config: dict):
@@ -263,7 +596,8 @@ def from_config(config: dict):
         getattr(archsae, str(name), None)  # imports the chapter that defines it
     kind = Configured.kinds[check_choice('config: class', name, sorted(Configured.kinds))]
     try:
-        return kind._from_config(arguments)
+        with torch.inference_mode(False):
+            return kind._from_config(arguments)
     except (KeyError, TypeError) as e:
         raise ValueError(f"config: {name} cannot be made from {', '.join(arguments) or 'nothing'}: {e}") from e
 
@@ -334,13 +668,14 @@ def cache_folder(name: str = '') -> Path:
 
     Returns
     -------
-    Its path; it is made if it is not there.
+    Its path; it is made if it is not there. Where nothing can be written, that of a folder that goes with this
+    process, and a warning says so.
+
+    Raises
+    ------
+    OSError : there is no place for temporary files either
     """
-    users = Path(os.environ.get('XDG_CACHE_HOME') or Path.home()/'.cache')
-    base = Path(os.environ.get('ARCHSAE_CACHE') or users/'archsae')
-    folder = base/name
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    return folder_for(name)
 
 # %% ../nbs/00_core.ipynb #d9393587
 def project_root() -> Path:
@@ -354,23 +689,82 @@ def place_on_disk(A: Tensor) -> tuple:
     return file_of(A).name, A.storage_offset(), tuple(A.shape), A.stride()
 
 
-def as_bytes(value) -> bytes:
+def raw_bytes(A: Tensor) -> np.ndarray:
+    "The bytes of a tensor, row after row; numpy does not know all of torch's kinds of numbers."
+    return A.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+
+
+def as_bytes(value) -> tuple:
     "What a value is, for a hash; of a mapped tensor the name of its file, which is itself such a hash."
     if isinstance(value, Tensor) and file_of(value) is not None:
         value = place_on_disk(value)
     if isinstance(value, Tensor):
-        value = value.detach().cpu().numpy()
+        kind = str(value.dtype).removeprefix('torch.')
+        kind = np.dtype(kind) if hasattr(np, kind) else kind
+        return repr((tuple(value.shape), kind)).encode(), raw_bytes(value)
     if isinstance(value, np.ndarray):
-        return repr((value.shape, value.dtype)).encode() + np.ascontiguousarray(value).tobytes()
-    return repr(value).encode()
+        return repr((value.shape, value.dtype)).encode(), np.ascontiguousarray(value).tobytes()
+    return repr(value).encode(), b''
+
+
+def hash_of(what: dict):
+    "SHA-256 of everything in `what`: plain values, arrays and tensors."
+    h = hashlib.sha256()
+    for name, value in sorted(what.items()):
+        kind, content = as_bytes(value)
+        h.update(name.encode() + kind)
+        h.update(content)
+    return h
 
 
 def content_key(**what) -> str:
-    "A short hash of everything in `what`: plain values, arrays and tensors."
-    h = hashlib.sha256()
-    for name, value in sorted(what.items()):
-        h.update(name.encode() + as_bytes(value))
-    return h.hexdigest()[:16]
+    "A short hash of everything in `what`."
+    return hash_of(what).hexdigest()[:16]
+
+# %% ../nbs/00_core.ipynb #b988163d
+def read_cached(path: Path) -> dict | None:
+    "The tensors of a file that `keep` wrote, None if there is none; a `ValueError` if they are not those written."
+    from safetensors import SafetensorError, safe_open
+
+    if not os.path.exists(path):  # False too where it may not be looked at
+        return None
+    try:
+        with safe_open(path, framework='pt') as f:
+            said = (f.metadata() or {}).get('sha256')
+            found = {name: f.get_tensor(name) for name in f.keys()}
+    except (OSError, SafetensorError, ValueError) as e:
+        raise ValueError(f'{type(e).__name__}: {e}') from None
+    if said is None:
+        raise ValueError('it has no checksum')
+    if hash_of(found).hexdigest() != said:
+        raise ValueError('its numbers are not those that were written')
+    return found
+
+
+def first_cached(places: list, alone: bool = False) -> dict | None:
+    "The tensors of the first file that is right; who is `alone` here may set a damaged one aside."
+    for path in places:
+        try:
+            found = read_cached(path)
+        except ValueError as e:
+            found = None
+            if alone:
+                set_aside(path, str(e))
+        if found is not None:
+            return found
+    return None
+
+
+def keep(path: Path, made: dict, alone: bool):
+    "Write tensors, at once or not at all; where that fails, a warning, since they are at hand all the same."
+    try:
+        for left in path.parent.glob(f'.{glob.escape(path.name[:100])}.*.part'):  # by processes that were killed
+            if alone:
+                left.unlink(missing_ok=True)
+        with replacing(path) as part:
+            tensor_writer(made, sha256=hash_of(made).hexdigest())(part)
+    except Exception as e:  # safetensors has its own kind for a full disk
+        warn_once(f'{path} could not be written, and will be computed again: {e}', of=('keep', path))
 
 # %% ../nbs/00_core.ipynb #dca447e5
 def cached(make, name: str, **what) -> dict:
@@ -379,22 +773,28 @@ def cached(make, name: str, **what) -> dict:
     `name` is what the file is, for people; `what` is everything that decides its content.
     The file is one of safetensors: loading it runs no code.
     """
-    from safetensors.torch import load_file, save_file
-
-    path = cache_folder()/f'{name}-{content_key(**what)}.safetensors'
-    if path.exists():
-        return load_file(path)
-    made = {k: v.contiguous() for k, v in make().items()}
-    part = path.with_suffix(f'.{os.getpid()}.part')  # a run that dies leaves no half file under the final name
-    save_file(made, part)
-    part.replace(path)
-    return made
+    try:
+        places = places_of('', f'{name}-{content_key(**what)}.safetensors')
+    except OSError as e:
+        warn_once(f'no cache: {e}')
+        return make()
+    found = first_cached(places)
+    if found is None:
+        with only_one(places[0].with_suffix('.lock')) as alone:
+            found = first_cached(places, alone=True)  # another process may have made it while this one waited
+            if found is None:
+                found = {k: v.contiguous() for k, v in make().items()}
+                keep(places[0], found, alone)
+    return found
 
 # %% ../nbs/00_core.ipynb #c8fe7dc6
 def mapped(path) -> Tensor:
     "A `.npy` file as a tensor, read when it is used. Writing to the tensor changes memory, never the file."
-    array = np.load(path, mmap_mode='c', allow_pickle=False)
-    A = torch.from_numpy(array)
+    try:
+        array = np.load(path, mmap_mode='c', allow_pickle=False)
+        A = torch.from_numpy(array)
+    except (EOFError, TypeError, ValueError) as e:
+        raise bad_file(path, 'file', 'a whole .npy file of numbers', str(e)) from None
     address = A.untyped_storage().data_ptr()
     MAPPED[address] = Path(path)
     weakref.finalize(array, MAPPED.pop, address, None)  # another tensor may get the address
@@ -402,14 +802,9 @@ def mapped(path) -> Tensor:
 
 
 def memory_for_activations() -> float:
-    "How many bytes activations may have before they go to disk: `$ARCHSAE_MEMORY` in GB, else half of the machine's."
+    "How many bytes activations may have before they go to disk: `$ARCHSAE_MEMORY` in GB, else half of what there is."
     given = os.environ.get('ARCHSAE_MEMORY')
-    if given:
-        return given_memory(given)
-    try:
-        return os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2
-    except (AttributeError, OSError, ValueError):  # a system that does not say
-        return math.inf
+    return given_memory(given) if given else min(machine_memory(), memory_limit()) / 2
 
 
 def given_memory(text: str) -> float:
@@ -422,28 +817,70 @@ def given_memory(text: str) -> float:
         raise ValueError(f"ARCHSAE_MEMORY: expected a number of gigabytes >= 0; got {text!r}")
     return size * 1e9
 
+# %% ../nbs/00_core.ipynb #f546e3d3
+def head_of(n: int, d: int, kind: np.dtype) -> bytes:
+    "What a `.npy` file of (n, d) numbers begins with."
+    head = io.BytesIO()
+    about = dict(descr=np.lib.format.dtype_to_descr(kind), fortran_order=False, shape=(n, d))
+    np.lib.format.write_array_header_1_0(head, about)
+    return head.getvalue()
+
+
+class RowsWriter:
+    "Appends rows to an open file; what it has written is noted beside the file every so many seconds."
+
+    def __init__(self, f, part: Path, segments, every: float):
+        self.f = f
+        self.part = part
+        self.segments = segments
+        self.every = every
+        self.rows = segments.rows
+        self.noted = time.monotonic()
+
+    def write(self, data, rows: int):
+        "Write bytes, after which there are so many rows."
+        write_all(self.f, data)
+        self.segments.add(data, rows)
+        self.rows = rows
+        if time.monotonic() - self.noted > self.every:
+            self.note()
+
+    def note(self):
+        "Bring what was written to the disk, and then say so."
+        push_to_disk(self.part)
+        self.segments.close(self.rows)
+        note_part(self.part, self.segments)
+        self.noted = time.monotonic()
+
+    def stop(self):
+        "Keep what there is, and give the room back that was reserved for the rest."
+        with contextlib.suppress(OSError):
+            if self.rows:
+                self.note()
+                self.f.truncate(self.segments.size)
+            else:
+                self.part.unlink()
+
+    def seal(self):
+        "Put the checksums at the end."
+        self.segments.close(self.rows)
+        self.f.seek(self.segments.size)
+        write_all(self.f, seal_of(self.segments))
+        self.f.truncate()
+        push_to_disk(self.part)
+
 # %% ../nbs/00_core.ipynb #811dcc74
-@contextlib.contextmanager
-def only_one(path):
-    "Wait until no other process is in this block with the same path."
-    with open(path, 'w') as f:
-        try:
-            import fcntl
-
-            fcntl.flock(f, fcntl.LOCK_EX)
-        except ImportError:  # Windows: two processes would do the same work twice
-            pass
-        yield
-
-
-def check_disk(part: Path, n: int, d: int, itemsize: int, started: bool):
-    "An `OSError` if the rest of a file of (n, d) numbers does not fit on the disk."
-    need = n * d * itemsize
-    here = getattr(part.stat(), 'st_blocks', 0) * 512 if started else 0
-    free = shutil.disk_usage(part.parent).free + here
-    if need > free:
-        raise OSError(f"cache folder: expected {need / 1e9:.1f} GB of free disk for {n} rows of {d} numbers; "
-                      f"got {free / 1e9:.1f} GB in {part.parent}. $ARCHSAE_CACHE names another folder")
+def write_blocks(blocks, n: int, d: int, writer: RowsWriter, dtype: torch.dtype):
+    "Write the blocks of rows that `blocks(start)` gives."
+    for x in blocks(writer.rows):
+        end = writer.rows + len(x)
+        if end > n:
+            raise ValueError(f"blocks: expected {n} rows; got at least {end}")
+        if len(x):
+            x = check_matrix('blocks', x, d).detach().to(dtype).cpu().contiguous().numpy()
+            writer.write(x.reshape(-1).view(np.uint8), end)
+    if writer.rows != n:
+        raise ValueError(f"blocks: expected {n} rows; got {writer.rows}")
 
 
 def write_rows(blocks, n: int, d: int, part: Path, dtype: torch.dtype = torch.float32, every: float = 30.):
@@ -451,48 +888,82 @@ def write_rows(blocks, n: int, d: int, part: Path, dtype: torch.dtype = torch.fl
 
     How far this one came is noted beside it every so many seconds.
     """
-    mark = part.with_suffix('.rows')
-    start = int(mark.read_text()) if part.exists() and mark.exists() else 0
-    as_numpy = torch.zeros(0, dtype=dtype).numpy().dtype
-    check_disk(part, n, d, as_numpy.itemsize, started=start > 0)
-    rows = np.lib.format.open_memmap(part, 'r+' if start else 'w+', as_numpy, (n, d))
-    noted = time.monotonic()
-    for x in blocks(start):
-        end = start + len(x)
-        if end > n:
-            raise ValueError(f"blocks: expected {n} rows; got at least {end}")
-        rows[start:end] = check_matrix('blocks', x, d).to(dtype).cpu().numpy()
-        start = end
-        if time.monotonic() - noted > every:
-            rows.flush()
-            mark.write_text(str(start))
-            noted = time.monotonic()
-    if start != n:
-        raise ValueError(f"blocks: expected {n} rows; got {start}")
-    rows.flush()
+    kind = torch.zeros(0, dtype=dtype).numpy().dtype
+    head, row = head_of(n, d, kind), d * kind.itemsize
+    segments = part_so_far(part, len(head), row, n)
+    size = len(head) + n * row
+    for_seal = 2**12 + size // 2**18
+    with open(part, 'r+b' if segments.rows else 'w+b', buffering=0) as f:
+        writer = RowsWriter(f, part, segments, every)
+        try:
+            reserve(f, segments.size, size + for_seal, f'{n} rows of {d} numbers')
+            f.seek(segments.size)
+            if not segments.rows:
+                writer.write(head, 0)
+            write_blocks(blocks, n, d, writer, dtype)
+            writer.seal()
+        except BaseException:
+            writer.stop()
+            raise
 
 # %% ../nbs/00_core.ipynb #c5f2047b
 class StartOver(Exception):
     "Raised by blocks of rows when what was written before is of no use."
 
 
+def rows_places(n: int, d: int, name: str, dtype: torch.dtype = torch.float32, **what) -> list:
+    "Where the rows that these arguments stand for may be; the first is where `stored` writes them."
+    return places_of('rows', f'{name}-{content_key(n=n, d=d, dtype=str(dtype), **what)}.npy')
+
+
 def rows_file(n: int, d: int, name: str, dtype: torch.dtype = torch.float32, **what) -> Path:
     "Where `stored` keeps the rows that these arguments stand for."
-    return cache_folder('rows')/f'{name}-{content_key(n=n, d=d, dtype=str(dtype), **what)}.npy'
+    places = rows_places(n, d, name, dtype, **what)
+    return next((path for path in places if os.path.exists(path)), places[0])
 
 
-def make_rows(blocks, n: int, d: int, path: Path, dtype: torch.dtype):
-    "Write the file `path`; after an interruption the part of it stays, unless its blocks ask to start over."
-    part = path.with_suffix('.part')
+def with_room(path: Path, write):
+    "Write; where the disk is too small for that, and holds a damaged file of this name, once more without it."
     try:
-        write_rows(blocks, n, d, part, dtype)
-        part.replace(path)
-    except StartOver:
-        part.unlink(missing_ok=True)
+        write()
+    except OSError as e:
+        if e.errno not in NO_ROOM or not damaged_name(path).exists():
+            raise
+        damaged_name(path).unlink()
+        write()
+
+
+def make_rows(blocks, n: int, d: int, path: Path, dtype: torch.dtype, alone: bool = True):
+    """Write the file `path`; after an interruption the part of it stays, unless its blocks ask to start over.
+
+    Where others may be at the same work, or the part is of another user, this process writes one of its own.
+    """
+    part = path.with_suffix('.part')
+    own = not alone or (part.exists() and not os.access(part, os.W_OK))
+    part = name_beside(path) if own else part
+    try:
+        with_room(path, lambda: write_rows(blocks, n, d, part, dtype))
+        os.replace(part, path)
+        push_to_disk(path.parent)
+        FOUND_RIGHT[str(path)] = signature(path)
+    except BaseException as e:
+        if own or isinstance(e, StartOver):
+            part.unlink(missing_ok=True)
         raise
     finally:
         if not part.exists():
-            part.with_suffix('.rows').unlink(missing_ok=True)
+            mark_of(part).unlink(missing_ok=True)
+
+
+def first_rows(places: list, alone: bool = False) -> Path | None:
+    "The first file that is right; who is `alone` here may set a damaged one aside."
+    for path in places:
+        why = whats_wrong(path)
+        if why == '':
+            return path
+        if why and alone:
+            set_aside(path, why)
+    return None
 
 
 def stored(blocks, n: int, d: int, name: str, dtype: torch.dtype = torch.float32, **what) -> Tensor:
@@ -501,9 +972,11 @@ def stored(blocks, n: int, d: int, name: str, dtype: torch.dtype = torch.float32
     `blocks(start)` gives the blocks of rows, in order, from row `start` on; `name` is what the file is, for people;
     `what` is everything that decides its content. The tensor (n, d) is a map of the file.
     """
-    path = rows_file(n, d, name, dtype, **what)
-    if not path.exists():
-        with only_one(path.with_suffix('.lock')):
-            if not path.exists():  # another process may have made it while this one waited
-                make_rows(blocks, n, d, path, dtype)
-    return mapped(path)
+    places = rows_places(n, d, name, dtype, **what)
+    path = first_rows(places)
+    if path is None:
+        with only_one(places[0].with_suffix('.lock')) as alone:
+            path = first_rows(places, alone=True)  # another process may have made it while this one waited
+            if path is None:
+                make_rows(blocks, n, d, places[0], dtype, alone)
+    return mapped(path or places[0])

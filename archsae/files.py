@@ -32,13 +32,26 @@ def name_beside(path: Path) -> Path:
     return path.with_name(f'.{path.name[:100]}.{secrets.token_hex(6)}.part')
 
 # %% ../nbs/A6_files.ipynb #a6000008
+def usual_mode(path: Path) -> int:
+    "Who may read and write a new file, as umask and folder say; safetensors makes files that nobody else may read."
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        return stat.S_IMODE(os.fstat(handle).st_mode)
+    finally:
+        os.close(handle)
+        os.unlink(path)
+
+
 @contextlib.contextmanager
 def replacing(path):
     "A path to write to; on leaving the block it takes the place of `path` at once, or vanishes if anything went wrong."
     path = Path(path)
     part = name_beside(path)
+    mode = usual_mode(part)
     try:
         yield part
+        with contextlib.suppress(OSError):  # some systems have no modes
+            os.chmod(part, mode)
         push_to_disk(part)
         os.replace(part, path)
     except BaseException:
