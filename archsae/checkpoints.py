@@ -15,16 +15,18 @@ import warnings
 from pathlib import Path
 import torch
 from torch import Tensor, nn
-from .core import Float, check_choice
+from .core import Float, check_choice, check_number
 from .crosslayer import CLTConfig, CrossArchetypes, CrossDecoder, CrossLayerTranscoder
 from archsae.family import (
     BaseSAEConfig, SparseDictionary, archetypal_decoder, config_dict, config_from, plain_decoder,
 )
-from .files import json_writer, read_json, tensor_writer, write_together
+from .files import bad_file, json_writer, read_json, tensor_writer, write_together
 from .keeping import FORMATS as OWN_FORMATS, Format
 from .lorsa import BlockDictionary, Lorsa, LorsaConfig
 from .relaxation import RelaxedArchetypalDictionary
-from .sae import DictionaryLayer
+from .sae import SAE, BatchTopKSAE, DictionaryLayer, JumpSAE, MLPEncoder, TopKSAE, linear_parts
+from .saelens import SAELensParts, last_not_kept, read_parts, without_subtraction, write_parts
+from .sparsity import jump_relu
 from .training import evaluate
 from .transcoder import SAEConfig, Transcoder
 
@@ -528,82 +530,226 @@ def to_jumprelu(model: SparseDictionary, x: Float[Tensor, '... d'] | None = None
     return out
 
 # %% ../nbs/A3_checkpoints.ipynb #fdc83107
-ARCHITECTURES = {'standard': 'relu', 'topk': 'topk', 'jumprelu': 'jumprelu'}  # of SAELens -> act_fn
+def set_thresholds(act: nn.Module, theta: Float[Tensor, '...']):
+    "Let latents be active above `theta`, to its last digit: logarithms in float64, a hair above; 0 lies below all."
+    act.log_jumprelu_threshold = nn.Parameter((theta.double() * (1 + 1e-13)).log().clamp_min(-103.))
 
 
-def sae_lens_config(stored: dict, state: dict, hook: str | None) -> SAEConfig:
+def saelens_config(parts: SAELensParts, hook: str | None) -> SAEConfig:
     "Our configuration for theirs."
-    kind = check_choice('architecture', stored.get('architecture'), tuple(ARCHITECTURES))
-    for name, note in (('normalize_activations', ', which is not represented here'), ('reshape_activations', '')):
-        if stored.get(name, 'none') not in ('none', None):
-            raise ValueError(f"{name}: expected 'none'; got {stored[name]!r}{note}")
-    d, d_sae = state['W_enc'].shape
-    hook = hook or (stored.get('metadata') or {}).get('hook_name') or stored.get('hook_name') or 'unknown'
+    d, d_sae = parts.W_enc.shape
+    hook_in = hook or parts.metadata.get('hook_name') or 'unknown'
+    hook_out = hook_in
+    if parts.is_transcoder:
+        hook_out = parts.metadata.get('hook_name_out') or f'{hook_in}.out'
+    act_fn = 'relu' if parts.threshold is None else 'jumprelu'
     return SAEConfig(
-        d_model=d, expansion_factor=d_sae / d, d_sae=d_sae, act_fn=ARCHITECTURES[kind], top_k=stored.get('k') or 50,
-        norm_activation='inference', hook_point_in=hook, dtype=state['W_enc'].dtype,
-        sparsity_include_decoder_norm=bool(stored.get('rescale_acts_by_decoder_norm', False)))
+        d_model=d, expansion_factor=factor_for(d, d_sae), d_sae=d_sae, act_fn='topk' if parts.k else act_fn,
+        top_k=parts.k or 1, norm_activation='inference', hook_point_in=hook_in, hook_point_out=hook_out,
+        dtype=parts.W_enc.dtype, sparsity_include_decoder_norm=False)
+
+
+@torch.no_grad()
+def model_of_parts(parts: SAELensParts, hook: str | None = None) -> Transcoder:
+    "The SAE or transcoder that does what these parts do."
+    parts = without_subtraction(parts)
+    model = Transcoder(saelens_config(parts, hook), plain_decoder(parts.W_dec))
+    model.W_E.copy_(parts.W_enc)
+    model.b_E.copy_(parts.b_enc)
+    model.b_D.copy_(parts.b_dec)
+    if parts.threshold is not None:
+        set_thresholds(model.activation_function, parts.threshold)
+    model.record['metadata'] = dict(parts.metadata)
+    return model.eval()
 
 # %% ../nbs/A3_checkpoints.ipynb #48865b37
-@torch.no_grad()
-def load_saelens(path: str | Path, hook: str | None = None) -> Transcoder:
-    """An SAE of SAELens, in evaluation mode.
+def load_saelens(path: str | Path, hook: str | None = None, *, scaling_factor: float | None = None) -> Transcoder:
+    """An SAE or transcoder of SAELens, of any version, in evaluation mode.
+
+    What a file leaves out means what SAELens takes it for. `model.record['metadata']` keeps what the file says of the
+    language model, the place and the data. Activations of a `hook_z` are given with their heads side by side.
 
     Parameters
     ----------
     path : a folder with `cfg.json` and `sae_weights.safetensors`, or owner/name:folder on the Hub
     hook : the place it reads; that of the file where not given
+    scaling_factor : what the inputs were multiplied with in training, for files with `normalize_activations`
+        'expected_average_only_in', √d / (their mean norm); folded in, so that the SAE reads raw activations
 
     Raises
     ------
-    ValueError : an architecture, a normalisation or weights that are not represented here
+    FileNotFoundError : no model there
+    ValueError : an architecture, a normalisation or weights that are not represented here, by file and field
     """
+    factor = None if scaling_factor is None else check_number('scaling_factor', scaling_factor, above=0)
     folder = fetch_folder(path)
-    stored = json.loads((folder/'cfg.json').read_text(encoding='utf-8'))
-    state, _ = read_weights(folder/'sae_weights.safetensors')
-    cfg = sae_lens_config(stored, state, hook)
-    unknown = sorted(set(state) - {'W_enc', 'W_dec', 'b_enc', 'b_dec', 'threshold'})
-    if unknown:
-        raise ValueError(f"weights: expected W_enc, W_dec, b_enc, b_dec and threshold; got {', '.join(unknown)} too")
-    model = Transcoder(cfg, plain_decoder(state['W_dec']))
-    subtracted = state['b_dec'] @ state['W_enc'] if stored.get('apply_b_dec_to_input', False) else 0.
-    model.W_E.copy_(state['W_enc'])
-    model.b_E.copy_(state['b_enc'] - subtracted)
-    model.b_D.copy_(state['b_dec'])
-    if cfg.act_fn == 'jumprelu':
-        model.activation_function.log_jumprelu_threshold.copy_(state['threshold'].clamp_min(1e-30).log())
-    return model.eval()
+    parts = read_parts(folder, factor)
+    d_in, d_out = len(parts.W_enc), parts.W_dec.shape[1]
+    if d_in != d_out:
+        raise bad_file(folder/'cfg.json', 'd_out', f'd_in = {d_in}, as models here have one width', d_out)
+    return model_of_parts(parts, hook)
 
 # %% ../nbs/A3_checkpoints.ipynb #becec177
-def check_saelens(cfg: BaseSAEConfig):
+def check_saelens(model: Transcoder):
     "What SAELens cannot represent."
-    if cfg.hook_point_in != cfg.hook_point_out:
-        raise ValueError(f"model: expected an SAE; got a transcoder from {cfg.hook_point_in} to {cfg.hook_point_out}")
+    if not isinstance(model, Transcoder):
+        raise ValueError(f"model: expected an SAE or a transcoder; got {type(model).__name__}, which reads more than "
+                         "one token or layer")
+    cfg = model.cfg
     if cfg.use_glu_encoder:
         raise ValueError("model: expected a linear encoder; got a GLU, which SAELens does not have")
     if cfg.norm_activation != 'inference':
         raise ValueError(f"norm_activation: expected 'inference'; got {cfg.norm_activation!r}; "
                          "call standardize_parameters_of_dataset_norm() first")
-    if cfg.act_fn == 'batchtopk':
-        raise ValueError("act_fn: expected relu, topk or jumprelu; got batchtopk: see to_jumprelu")
+    if cfg.act_fn == 'batchtopk' and cfg.batch_selection:
+        raise ValueError("batch_selection: expected False, a threshold for inference; got True, codes that depend on "
+                         "their batch; see calibrate")
 
 
-def gate_in_thresholds(model: SparseDictionary) -> SparseDictionary:
-    "JumpReLU without a gate: each threshold takes its own."
-    if model.cfg.act_fn == 'jumprelu' and model.cfg.sparsity_include_decoder_norm:
-        model.activation_function.log_jumprelu_threshold -= model.gates().log()
-        model.cfg = dataclasses.replace(model.cfg, sparsity_include_decoder_norm=False)
-    return model
+def place_facts(cfg: SAEConfig) -> dict:
+    "The places, as SAELens's metadata have them."
+    facts = {} if cfg.hook_point_in == 'unknown' else dict(hook_name=cfg.hook_point_in)
+    if cfg.hook_point_out != cfg.hook_point_in:
+        facts['hook_name_out'] = cfg.hook_point_out
+    return facts
+
+
+def parts_of_transcoder(model: Transcoder) -> SAELensParts:
+    "A model of the family, in evaluation mode, in parts; a latent without a gate is never active."
+    check_saelens(model)
+    cfg, g, D = model.cfg, model.gates(), model.W_D
+    has_gate = g > 0
+    W, b = model.W_E * has_gate, model.b_E * has_gate
+    bias = W.new_zeros(cfg.d_model) if model.b_D is None else model.b_D
+    parts = SAELensParts(W, b, D, bias, is_transcoder=cfg.hook_point_in != cfg.hook_point_out,
+                         metadata=place_facts(cfg))
+    if cfg.act_fn == 'relu':
+        return parts
+    if cfg.act_fn == 'topk':
+        same_for_all = bool((g == g[0]).all())
+        scale = torch.ones_like(g) if same_for_all else g
+        return parts._replace(W_enc=W * scale, b_enc=b * scale, W_dec=D / scale.clamp_min(1e-12)[:, None],
+                              k=model.current_k)
+
+    def keeps(h):
+        return torch.where(has_gate, model.latents(h[None])[0] != 0, h > 0)
+
+    start = model.thresholds() if cfg.act_fn == 'jumprelu' else model.activation_function.theta_inf
+    return parts._replace(threshold=last_not_kept(keeps, (start / g.clamp_min(1e-12)).to(W.dtype)))
+
+# %% ../nbs/A3_checkpoints.ipynb #ba6e4d02
+SELECTING = (TopKSAE, BatchTopKSAE, JumpSAE, SAE)  # subclasses select alike, or are refused
+SELECTS = ('select', 'encode', 'decode', 'forward', 'get_dictionary')
+
+
+def selection_of(sae: SAE) -> type:
+    "The class whose selection an SAE has."
+    kind = next(kind for kind in SELECTING if isinstance(sae, kind))
+    own = [name for name in SELECTS if getattr(type(sae), name) is not getattr(kind, name)]
+    if own:
+        raise ValueError(f"model: expected an SAE that selects as {', '.join(k.__name__ for k in SELECTING)} do; got "
+                         f"{type(sae).__name__}, whose {own[0]} is its own")
+    return kind
+
+
+def linear_encoder(sae: SAE) -> tuple:
+    "Weight (k, d) and bias (k,) of an encoder that is one linear map at inference, in float64."
+    encoder, bias = sae.encoder, None
+    parts = linear_parts(encoder)
+    if parts is not None:
+        weight, bias = parts
+    elif isinstance(encoder, MLPEncoder) and not encoder.mlp_blocks and isinstance(encoder.final_activation, nn.ReLU):
+        weight, bias = through_batch_norm(*encoder.final_block)
+    else:
+        raise ValueError(f"encoder: expected one linear map and a ReLU; got {sae.encoder_name!r}, which SAELens does "
+                         "not have")
+    return weight.double(), weight.new_zeros(len(weight)).double() if bias is None else bias.double()
+
+
+def through_batch_norm(linear: nn.Linear, norm: nn.Module) -> tuple:
+    "A linear map and the batch norm behind it, which at inference is another."
+    if not isinstance(norm, nn.BatchNorm1d):
+        raise ValueError(f"encoder: expected one linear map and a ReLU; got a {type(norm).__name__} behind it, "
+                         "which depends on the input")
+    scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
+    shift = norm.bias.double() - norm.running_mean.double() * scale
+    return linear.weight.double() * scale[:, None], linear.bias.double() * scale + shift
+
+
+def parts_of_sae(sae: SAE) -> SAELensParts:
+    "An SAE of the package, in evaluation mode, in parts."
+    kind, D = selection_of(sae), sae.get_dictionary().detach()
+    W, b = (v.to(D.dtype) for v in linear_encoder(sae))
+    parts = SAELensParts(W.T.contiguous(), b, D, D.new_zeros(D.shape[1]))
+    if kind is SAE:
+        return parts
+    if kind is TopKSAE:
+        return parts._replace(k=sae.top_k)
+
+    def keeps(h):
+        if kind is BatchTopKSAE:
+            return sae.select(h[None])[0] != 0
+        return jump_relu(h[None], sae.thresholds.exp(), sae.kernel, sae.bandwidth)[0] != 0
+
+    start = sae.threshold() if kind is BatchTopKSAE else sae.thresholds.exp()
+    return parts._replace(threshold=last_not_kept(keeps, start.to(D.dtype).expand(len(D)).clone()))
+
+# %% ../nbs/A3_checkpoints.ipynb #7128c0ea
+def behind_standardisation(parts: SAELensParts, scale_in: tuple, scale_out: tuple) -> SAELensParts:
+    "What reads and writes raw activations x, of parts that read and write (x - mean) / std; each scale is (mean, std)."
+    wide = torch.float64
+    mean, std = (v.to(parts.W_enc.device, wide) for v in scale_in)
+    encoder = parts.W_enc.to(wide) / std[:, None]
+    b_enc = parts.b_enc.to(wide) - (0 if not parts.is_transcoder else mean @ encoder)
+    mean, std = (v.to(parts.W_enc.device, wide) for v in scale_out)
+    bias = std * parts.b_dec.to(wide)
+    if not parts.is_transcoder:  # the mean goes off with b_dec, which is better than a large product in b_enc
+        b_enc = b_enc + bias @ encoder
+    found = dict(W_enc=encoder, b_enc=b_enc, W_dec=parts.W_dec.to(wide) * std, b_dec=bias + mean)
+    found = {name: v.to(parts.W_dec.dtype) for name, v in found.items()}
+    return parts._replace(subtracts=not parts.is_transcoder, **found)
+
+
+def on_raw(model: nn.Module, parts: SAELensParts) -> SAELensParts:
+    "Parts that read raw activations, of a model that was trained behind a standardisation."
+    if model.standardisation is None:
+        return parts
+    if not parts.is_transcoder:
+        return behind_standardisation(parts, model.standardisation, model.standardisation)
+    means, stds = model.standardisation
+    missing = [hook for hook in model.places if hook not in means]
+    if missing:
+        raise ValueError(f"standardisation: expected one for each place; got none at {missing[0]!r}")
+    return behind_standardisation(parts, *((means[hook], stds[hook]) for hook in model.places))
+
+
+def facts_of(model: nn.Module) -> dict:
+    "What a model was here, for who reads its file elsewhere."
+    from archsae import __version__
+
+    facts = {'version': __version__, 'class': type(model).__name__}
+    decoder = getattr(model, 'dictionary', None) or getattr(model, 'decoder', None)
+    if isinstance(decoder, RelaxedArchetypalDictionary):
+        facts |= dict(points=decoder.nb_candidates, delta=float(decoder.delta), rule=decoder.rule)
+    return facts
 
 # %% ../nbs/A3_checkpoints.ipynb #e98ec5eb
 @torch.no_grad()
-def save_saelens(model: Transcoder, folder: str | Path) -> Path:
-    """Write an SAE as SAELens reads it.
+def save_saelens(model: nn.Module, folder: str | Path, *, metadata: dict | None = None) -> Path:
+    """Write an SAE or transcoder as SAELens 6 reads it: `SAE.load_from_disk(folder)`.
+
+    BatchTopK is written as JumpReLU with its threshold for inference, archetypal atoms as what they are mixed to, and
+    the standardisation an SAE was trained behind is folded in. SAELens's codes and reconstructions are those of the
+    model, on raw activations; of a TopK model of the family that selects by contributions the codes are the sizes of
+    the contributions.
 
     Parameters
     ----------
-    model : an SAE on raw activations, see `standardize_parameters_of_dataset_norm`
+    model : an SAE, TopK, BatchTopK or JumpReLU SAE with a linear encoder, archetypal or not; or of the family an SAE
+        or transcoder on raw activations, see `standardize_parameters_of_dataset_norm`
     folder : made where it is not there
+    metadata : what SAELens should know beside what `model.record['metadata']` says, for example model_name, hook_name,
+        context_size, prepend_bos, dataset_path
 
     Returns
     -------
@@ -611,25 +757,19 @@ def save_saelens(model: Transcoder, folder: str | Path) -> Path:
 
     Raises
     ------
-    ValueError : a model that SAELens cannot represent
+    ValueError : a model that SAELens cannot represent, and why
     """
-    cfg = model.cfg
-    check_saelens(cfg)
-    m = gate_in_thresholds(without_gate(model.materialize()))
-    kind = next(theirs for theirs, ours in ARCHITECTURES.items() if ours == cfg.act_fn)
-    stored = dict(
-        architecture=kind, d_in=cfg.d_model, d_sae=cfg.d_sae, dtype='float32', device='cpu', apply_b_dec_to_input=False,
-        normalize_activations='none', reshape_activations='none', metadata=dict(hook_name=cfg.hook_point_in))
-    if kind == 'topk':
-        stored |= dict(k=cfg.top_k, rescale_acts_by_decoder_norm=m.cfg.sparsity_include_decoder_norm)
-    bias = m.W_E.new_zeros(cfg.d_model) if m.b_D is None else m.b_D
-    weights = dict(W_enc=m.W_E, W_dec=m.W_D, b_enc=m.b_E, b_dec=bias)
-    if kind == 'jumprelu':
-        weights['threshold'] = m.activation_function.log_jumprelu_threshold.exp()
-    return write_together(folder, {
-        'cfg.json': json_writer(stored),
-        'sae_weights.safetensors': tensor_writer({name: v.float() for name, v in weights.items()}),
-    })
+    training = model.training
+    model.eval()
+    try:
+        parts = parts_of_sae(model) if isinstance(model, SAE) else parts_of_transcoder(model)
+    finally:
+        model.train(training)
+    parts = on_raw(model, parts)
+    about = dict(model.record.get('metadata') or {}) | parts.metadata | (metadata or {})
+    if 'sae_lens_version' not in about:
+        about.setdefault('archsae', facts_of(model))
+    return write_parts(parts._replace(metadata=about), folder)
 
 # %% ../nbs/A3_checkpoints.ipynb #e62e5963
 @torch.no_grad()
