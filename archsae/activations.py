@@ -376,9 +376,7 @@ class Activations:
     def _check_head(self):
         if self.directions is not None:
             self.directions = check_matrix('directions', self.directions, self.A.shape[1])
-        if self.bias is not None:
-            if self.directions is None:
-                raise ValueError("bias: expected directions that it belongs to; got none")
+        if self.directions is not None and self.bias is not None:
             self.bias = check_vector('bias', self.bias, len(self.directions))
 
     def __repr__(self):

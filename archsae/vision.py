@@ -9,7 +9,9 @@ __all__ = ['build_model', 'image_tokens', 'load_source']
 import hashlib
 import os
 import re
+import stat
 import sys
+import warnings
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -19,8 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from archsae.core import (
-    Float, Int, StartOver, cached, check_positive, content_key, memory_for_activations, needs, pick_device,
-    project_root, rows_file, seeded, stored,
+    Float, Int, StartOver, cached, check_choice, check_positive, content_key, memory_for_activations, needs,
+    pick_device, project_root, rows_file, seeded, shown, stored,
 )
 from archsae.activations import Activations, digits, progress, standardise
 
@@ -29,9 +31,11 @@ def map_tokens(f: Tensor, features_last: bool = False) -> tuple[Float[Tensor, 'b
     """Feature maps (b, t, d), (b, d, h, w) or, where `features_last`, (b, h, w, d) as tokens in reading order.
 
     The (h, w) of their grid comes with them, None where the shape does not tell."""
-    if not torch.is_tensor(f) or f.ndim not in (3, 4):
-        got = getattr(f, 'shape', type(f).__name__)
-        raise ValueError(f"model: expected features of 3 or 4 dimensions; got {got}")
+    if not torch.is_tensor(f):
+        raise ValueError(f"model: expected one map of features, tokens of one grid; got {type(f).__name__} of "
+                         f"{len(f) if hasattr(f, '__len__') else 'something'}: it reads the image at several scales")
+    if f.ndim not in (3, 4):
+        raise ValueError(f"model: expected features of 3 or 4 dimensions; got {tuple(f.shape)}")
     if f.ndim == 3:
         return f, None
     if not features_last:
@@ -39,20 +43,41 @@ def map_tokens(f: Tensor, features_last: bool = False) -> tuple[Float[Tensor, 'b
     return f.flatten(1, 2), tuple(f.shape[1:3])
 
 # %% ../nbs/11_vision.ipynb #7aac25ae
-def grid_of(net, t: int) -> tuple[int, int]:
-    "How the `t` tokens of a transformer lie: as its patches do, else in a square, else in a row."
+BEFORE_GRID = ('cls_token', 'dist_token', 'reg_token')  # parameters (1, how many, d) of timm's models
+
+
+def prefix_of(net) -> int:
+    "How many tokens a model puts before its grid: its own count, else that of its trained vectors."
+    count = getattr(net, 'num_prefix_tokens', None)
+    if count is not None:
+        return count
+    vectors = [getattr(net, name, None) for name in BEFORE_GRID]
+    return sum(v.shape[1] for v in vectors if torch.is_tensor(v))
+
+
+def grid_of(net, t: int, size: tuple[int, int] | None = None) -> tuple[int, int]:
+    "How the `t` tokens of a model lie: as its patches do, else with the sides of an image of `size` (h, w)."
     known = getattr(getattr(net, 'patch_embed', None), 'grid_size', None)
     if known and np.prod(known) == t:
         return tuple(known)
-    side = int(t**.5)
-    return (side, side) if side**2 == t else (1, t)
+    H, W = size or (1, 1)
+    # as many rows for its height as columns for its width, but for less than a cell that does not fit
+    fits = [(h, t // h) for h in range(1, t + 1) if t % h == 0 and abs(h * W - t // h * H) < max(H, W)]
+    if len(fits) != 1:
+        of = f'an image of {H} x {W}' if size else 'a square'
+        raise ValueError(f"model: expected tokens on a grid with the sides of {of}; got {max(t, 0)} from "
+                         f"{type(net).__name__} beside its {prefix_of(net)} others")
+    return fits[0]
 
 
-def model_tokens(net, f: Tensor) -> tuple[Float[Tensor, 'b t d'], tuple[int, int], int]:
-    "What a timm model's `forward_features` returned as tokens, the (h, w) of their grid, how many come before it."
+def model_tokens(net, f: Tensor, size: tuple[int, int] | None = None,
+                 ) -> tuple[Float[Tensor, 'b t d'], tuple[int, int], int]:
+    """What a timm model's `forward_features` returned as tokens, the (h, w) of their grid, how many come before it.
+
+    `size` (h, w) is that of the images."""
     tokens, grid = map_tokens(f, getattr(net, 'output_fmt', 'NCHW') == 'NHWC')
-    prefix = 0 if grid else getattr(net, 'num_prefix_tokens', 0)
-    grid = grid or grid_of(net, tokens.shape[1] - prefix)
+    prefix = 0 if grid else prefix_of(net)
+    grid = grid or grid_of(net, tokens.shape[1] - prefix, size)
     return tokens, tuple(map(int, grid)), prefix
 
 # %% ../nbs/11_vision.ipynb #af4ea18a
@@ -61,7 +86,7 @@ KINDS = ('class', 'register', 'other')
 
 def prefix_kinds(net, prefix: int | None = None) -> tuple:
     "The kind of each of the tokens before the grid, in their order; how many there are is asked of the model."
-    prefix = getattr(net, 'num_prefix_tokens', 0) if prefix is None else prefix
+    prefix = prefix_of(net) if prefix is None else prefix
     registers = min(getattr(net, 'num_reg_tokens', 0) or 0, prefix)
     first = prefix - registers
     return ('class',) * min(first, 1) + ('other',) * max(first - 1, 0) + ('register',) * registers
@@ -74,10 +99,23 @@ def kept_prefix(kinds: tuple, prefix) -> list[int]:
     elif prefix is False or prefix is None:
         wanted = ()
     else:
-        wanted = (prefix,) if isinstance(prefix, str) else tuple(prefix)
-    if set(wanted) - set(KINDS):
+        wanted = tuple(prefix) if isinstance(prefix, (list, tuple, set)) else (prefix,)
+    if not all(isinstance(kind, str) and kind in KINDS for kind in wanted):
         raise ValueError(f"prefix: expected True, False or some of {', '.join(KINDS)}; got {prefix!r}")
     return [i for i, kind in enumerate(kinds) if kind in wanted]
+
+# %% ../nbs/11_vision.ipynb #235f614b
+def as_path(name: str, value) -> Path:
+    "A path with `~` expanded, else a `ValueError`; `name` is the argument."
+    try:
+        return Path(value).expanduser()
+    except (TypeError, RuntimeError) as e:  # no path at all; a home that is not there
+        raise ValueError(f"{name}: expected a path; got {shown(value)} ({e})") from None
+
+
+def written(path) -> str:
+    "A path for a message or a label: the bytes of a name that is not UTF-8 as \\xNN, which can be printed."
+    return os.fsencode(path).decode('utf-8', 'backslashreplace')
 
 # %% ../nbs/11_vision.ipynb #365cef65
 def load_weights(net: nn.Module, checkpoint) -> nn.Module:
@@ -138,17 +176,23 @@ def build_model(model, checkpoint: str | None = None, pretrained: bool | None = 
 
     Raises
     ------
-    ValueError : a name that timm does not know, or weights of another model
+    ValueError : a name that timm does not know, a model that is not timm's, or weights of another model
     FileNotFoundError : the checkpoint is not there
     ConnectionError : weights should come from the Hub and cannot
     ImportError : timm is not installed
     """
     if isinstance(model, nn.Module):
+        if not hasattr(model, 'forward_features'):
+            raise ValueError(f"model: expected a timm model, which has forward_features; got {type(model).__name__}")
         return model.eval()
+    if not isinstance(model, str):
+        raise ValueError(f"model: expected a name that timm knows, or a model; got {shown(model)}")
     timm = needs('timm', 'vision')
     check_model_name(model)
-    if checkpoint is not None and not Path(checkpoint).is_file():
-        raise FileNotFoundError(f"checkpoint: expected a file of weights; got {str(checkpoint)!r}, which is not there")
+    checkpoint = None if checkpoint is None else as_path('checkpoint', checkpoint)
+    if checkpoint is not None and not checkpoint.is_file():
+        raise FileNotFoundError("checkpoint: expected a file of weights; "
+                                f"got {written(checkpoint)!r}, which is not there")
     pretrained = checkpoint is None if pretrained is None else pretrained
     try:
         with seeded(0):
@@ -160,38 +204,128 @@ def build_model(model, checkpoint: str | None = None, pretrained: bool | None = 
 
 # %% ../nbs/11_vision.ipynb #d2389903
 IMAGE_ENDINGS = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.gif', '.tif', '.tiff', '.ppm', '.pgm')
+LEFT_BY_SYSTEMS = ('__MACOSX', '@eaDir')  # folders of copies and thumbnails that do not begin with a dot
 
 
-def _is_hidden(path: Path) -> bool:
-    return path.name.startswith('.')
+def is_hidden(name: str) -> bool:
+    "Whether a file or a folder is of the system or of a program, and not of the user."
+    return name.startswith('.') or name in LEFT_BY_SYSTEMS
+
+
+def entries_of(folder) -> list:
+    "What is in a folder, by name, but for hidden things."
+    try:
+        with os.scandir(folder) as entries:
+            return sorted((e for e in entries if not is_hidden(e.name)), key=lambda e: e.name)
+    except OSError as e:
+        raise ValueError(f"folder: expected folders that can be read; got {written(folder)}: {e.strerror}") from e
+
+# %% ../nbs/11_vision.ipynb #878813b3
+def identity(folder) -> tuple:
+    "Which folder this is in truth, whatever links lead to it."
+    found = os.stat(folder)
+    return found.st_dev, found.st_ino
+
+
+def may_be_image(entry) -> bool:
+    "Whether an entry of a folder is a file by the name of an image; a link that leads nowhere counts, a pipe does not."
+    if not entry.name.lower().endswith(IMAGE_ENDINGS):
+        return False
+    try:
+        return stat.S_ISREG(entry.stat().st_mode)
+    except OSError:  # the link leads nowhere: whoever reads it will say so
+        return True
+
+
+def images_below(folder, seen: set) -> list:
+    "Image files in a folder and below it, links followed; folders in `seen` are not entered (again)."
+    found, todo = [], [folder]
+    while todo:
+        here = todo.pop()
+        if identity(here) in seen:
+            continue
+        seen.add(identity(here))
+        entries = entries_of(here)
+        found += [Path(e.path) for e in entries if not e.is_dir() and may_be_image(e)]
+        todo += [e.path for e in reversed(entries) if e.is_dir()]
+    return found
 
 
 def image_files(folder, limit: int | None = None) -> tuple[list, Int[Tensor, ' m'], tuple]:
     """The image files of a folder in a fixed order, the class of each, and the names of the classes.
 
     The class is the sub-folder that an image is in. At most `limit` images, evenly spread over the list."""
-    root = Path(folder)
+    root = as_path('folder', folder)
     if limit is not None:
         check_positive('limit', limit)
     if not root.is_dir():
-        raise FileNotFoundError(f"folder: expected a folder of images; got {str(folder)!r}, which is not there")
-    files = sorted(p for p in root.rglob('*') if p.suffix.lower() in IMAGE_ENDINGS and not _is_hidden(p))
+        raise FileNotFoundError(f"folder: expected a folder of images; got {written(root)!r}, which is not there")
+    entries = entries_of(root)
+    loose = [root/e.name for e in entries if not e.is_dir() and may_be_image(e)]
+    classes = [e.name for e in entries if e.is_dir() and identity(e) != identity(root)]
+    files = sorted(loose + [p for name in classes for p in images_below(root/name, {identity(root)})])
     if not files:
-        raise ValueError(f"folder: expected images ({', '.join(IMAGE_ENDINGS)}); got none in {str(folder)!r}")
-    loose = [p for p in files if p.parent == root]
+        raise ValueError(f"folder: expected images ({', '.join(IMAGE_ENDINGS)}); got none in {written(root)!r}")
     if 0 < len(loose) < len(files):
         raise ValueError(f"folder: expected all images in sub-folders, one a class, or none of them; "
-                         f"got {len(loose)} of {len(files)} outside, such as {loose[0].name}")
+                         f"got {len(loose)} of {len(files)} outside, such as {written(loose[0].name)}")
     if limit:
         spread = np.linspace(0, len(files) - 1, min(limit, len(files))).round().astype(int)
         files = [files[i] for i in spread]
     if loose:
-        return files, torch.zeros(len(files), dtype=torch.long), (root.name,)
-    names = tuple(sorted(p.name for p in root.iterdir() if p.is_dir() and not _is_hidden(p)))
-    labels = [names.index(p.relative_to(root).parts[0]) for p in files]
-    return files, torch.tensor(labels), names
+        return files, torch.zeros(len(files), dtype=torch.long), (written(root.name),)
+    number = {name: i for i, name in enumerate(sorted(classes))}
+    labels = [number[p.relative_to(root).parts[0]] for p in files]
+    return files, torch.tensor(labels), tuple(map(written, number))
+
+# %% ../nbs/11_vision.ipynb #1af2a509
+def eight_bits(pixels: np.ndarray) -> np.ndarray:
+    "Pixels of any number of bits, or floats, as uint8, by their range."
+    x = pixels.astype(np.float64)
+    if not np.isfinite(x).all():
+        raise ValueError('NaN or Inf among its pixels')
+    low, high = x.min(), x.max()
+    whole = pixels.dtype.kind in 'iub' or (high > 1 and (x == x.round()).all())
+    ranges = (255, 4095, 65535) if whole else (1,)
+    if low >= 0 and high <= ranges[-1]:
+        low, high = 0, next(most for most in ranges if high <= most)
+    return ((x - low) / (high - low or 1) * 255).round().astype(np.uint8)
+
+
+TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}  # EXIF's orientation -> PIL's name of the turn that undoes it
+
+
+def upright(image):
+    "A PIL image as the camera was held; EXIF data that cannot be read turn nothing."
+    image.load()
+    try:
+        turn = TURNS.get(image.getexif().get(0x112))
+    except Exception:  # of many kinds, and none of them says anything about the pixels
+        turn = None
+    return image if turn is None else image.transpose(turn)
+
+
+def as_seen(image, gray: bool = False):
+    "A PIL image of any kind as a viewer shows it, in 'RGB' or, where `gray`, in 'L'."
+    from PIL import Image
+
+    image = upright(image)
+    if image.mode.startswith(('I', 'F')):
+        image = Image.fromarray(eight_bits(np.asarray(image)))
+    if image.mode in ('LA', 'La', 'PA', 'RGBA', 'RGBa') or 'transparency' in image.info:
+        image = image.convert('LA' if image.mode == 'La' else 'RGBA').convert('RGBA')
+        image = Image.alpha_composite(Image.new('RGBA', image.size, 'white'), image)
+    return image.convert('L' if gray else 'RGB')
 
 # %% ../nbs/11_vision.ipynb #2a1a66f9
+def read_picture(path, gray: bool = False):
+    "The picture in a file, see `as_seen`."
+    from PIL import Image
+
+    with Image.open(path) as image:
+        return as_seen(image, gray)
+
+
 class Photos:
     "Image files as tensors (3, H, W) or (1, H, W) in [0, 1], read when asked for, framed as the network sees them."
 
@@ -204,13 +338,14 @@ class Photos:
         return len(self.files)
 
     def __getitem__(self, i: int) -> Float[Tensor, 'c H W']:
-        from PIL import Image
-
+        path = self.files[i]
         try:
-            with Image.open(self.files[i]) as image:
-                return self.frame(image.convert('L' if self.gray else 'RGB'))
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as e:
-            raise ValueError(f"folder: expected images that can be read; got {self.files[i]}: {e}") from e
+            return self.frame(read_picture(path, self.gray))
+        except MemoryError:
+            raise
+        except Exception as e:  # a decoder meets anything in a damaged file, and raises anything
+            raise ValueError(f"folder: expected images that can be read; got {written(path)}: {type(e).__name__}: "
+                             f"{written(str(e))}; bad_images='leave out' goes on without such") from e
 
 # %% ../nbs/11_vision.ipynb #c0ba9aac
 class Framing(NamedTuple):
@@ -218,45 +353,81 @@ class Framing(NamedTuple):
 
     frame: object
     """PIL image -> (3, H, W) in [0, 1]."""
-    mean: Float[Tensor, '3 1 1']
+    mean: Float[Tensor, 'c 1 1']
     """To subtract from the pixels then."""
-    std: Float[Tensor, '3 1 1']
+    std: Float[Tensor, 'c 1 1']
     """To divide them by."""
     config: dict
     """timm's settings that say so."""
+
+
+def reads_gray(net) -> bool:
+    "Whether a timm model was made for one channel (`in_chans=1`): by its first layer."
+    name = (getattr(net, 'pretrained_cfg', None) or {}).get('first_conv') or 'patch_embed.proj'
+    try:
+        first = net.get_submodule(name if isinstance(name, str) else name[0])
+    except AttributeError:
+        return False
+    return getattr(first, 'in_channels', 3) == 1
+
+
+def settings_of(net, data: dict | None) -> dict:
+    "timm's settings for a model, changed by `data`, and by what the model itself says of its input."
+    from timm.data import resolve_model_data_config
+
+    config = resolve_model_data_config(net)
+    if data is not None and (not isinstance(data, dict) or set(data) - set(config)):
+        got = ', '.join(sorted(map(str, set(data) - set(config)))) if isinstance(data, dict) else shown(data)
+        raise ValueError(f"data: expected some of {', '.join(config)}; got {got}")
+    built = getattr(getattr(net, 'patch_embed', None), 'img_size', None)
+    if built:  # what `img_size` asked for, where the model has one size
+        config['input_size'] = (config['input_size'][0], *built)
+    if reads_gray(net):  # timm adds up the weights of the three colours, so one mean stands for theirs
+        config['input_size'] = (1, *config['input_size'][1:])
+        config |= {name: (float(np.mean(config[name])),) for name in ('mean', 'std')}
+    return config | (data or {})
+
+
+def pixel_moment(config: dict, name: str) -> Float[Tensor, 'c 1 1']:
+    "'mean' or 'std' of the settings, a number for each channel."
+    channels = config['input_size'][0]
+    try:
+        found = np.asarray(config[name], np.float32).ravel()
+    except (TypeError, ValueError):
+        found = np.zeros(0)
+    usable = len(found) == channels and np.isfinite(found).all() and (name == 'mean' or (found > 0).all())
+    if channels not in (1, 3) or not usable:
+        raise ValueError(f"data: expected a {name} of {channels} numbers, one for each of 1 or 3 channels; "
+                         f"got {shown(config[name])}")
+    return torch.tensor(found).view(-1, 1, 1)
 
 
 def framing(net, data: dict | None = None) -> Framing:
     "By timm's own settings for a model; `data` changes some of them: input_size, mean, std, crop_pct, ..."
     needs('timm', 'vision')
     needs('torchvision', 'vision')
-    from timm.data import create_transform, resolve_model_data_config
+    from timm.data import create_transform
     from torchvision.transforms import Compose, Normalize
 
-    config = resolve_model_data_config(net)
-    unknown = set(data or {}) - set(config)
-    if unknown:
-        raise ValueError(f"data: expected some of {', '.join(config)}; got {', '.join(sorted(unknown))}")
-    built = getattr(getattr(net, 'patch_embed', None), 'img_size', None)
-    if built:  # what `img_size` asked for, where the model has one size
-        config['input_size'] = (config['input_size'][0], *built)
-    config |= data or {}
-    steps = create_transform(**config, is_training=False).transforms
-    frame = Compose([step for step in steps if not isinstance(step, Normalize)])
-    mean, std = (torch.tensor(config[name]).view(-1, 1, 1) for name in ('mean', 'std'))
-    return Framing(frame, mean, std, config)
+    config = settings_of(net, data)
+    mean, std = pixel_moment(config, 'mean'), pixel_moment(config, 'std')
+    try:
+        steps = create_transform(**config, is_training=False).transforms
+    except Exception as e:
+        raise ValueError(f"data: expected settings that timm can use; got {shown(data)}: {e}") from e
+    return Framing(Compose([step for step in steps if not isinstance(step, Normalize)]), mean, std, config)
 
 # %% ../nbs/11_vision.ipynb #5953b7ef
 def folded(weight: Float[Tensor, 'c d'], norm) -> Float[Tensor, 'c d']:
     "Class directions before a norm: its scale multiplied in, and what it subtracts projected out."
-    v = weight if getattr(norm, 'weight', None) is None else weight * norm.weight.detach().flatten()
+    v = weight if getattr(norm, 'weight', None) is None else weight * norm.weight.detach().float().flatten()
     return v - v.mean(1, keepdim=True) if isinstance(norm, nn.LayerNorm) else v
 
 
-def proportional(a: Float[Tensor, 'b c'], b: Float[Tensor, 'b c']) -> bool:
+def proportional(a: Float[Tensor, 'b c'], b: Float[Tensor, 'b c'], tol: float = 1e-4) -> bool:
     "Are the differences between classes in `a` those in `b` times one positive number an image?"
     a, b = (x - x.mean(1, keepdim=True) for x in (a.double(), b.double()))
-    return bool((torch.cosine_similarity(a, b, dim=1) > 1 - 1e-4).all())
+    return bool((torch.cosine_similarity(a, b, dim=1) > 1 - tol).all())
 
 
 def norms_before_head(net) -> list:
@@ -274,31 +445,43 @@ READS_OTHER = ('the head reads neither the mean of the tokens nor the class toke
                'its rows are directions of a space of the same width')
 
 
-def head_directions(net, f: Tensor) -> tuple[Float[Tensor, 'c d'] | None, Float[Tensor, ' c'] | None, str]:
-    """The classes of a model's head as directions in token space, by asking the head.
+ROUNDING = {torch.float16: .02, torch.bfloat16: .1}  # of the logits of a network in half precision
 
-    `f` is what `forward_features` returned. Directions and bias, None where there are none, and a note where there
-    is something to know."""
-    tokens, _, prefix = model_tokens(net, f)
-    head, d = getattr(net, 'get_classifier', lambda: None)(), tokens.shape[2]
-    if getattr(head, 'weight', None) is None:
+
+def linear_head(net, d: int) -> tuple[Float[Tensor, 'c d'] | None, Float[Tensor, ' c'] | None, str]:
+    "Weight and bias of a model's head in float32, None where it has none that reads `d` features, and then why."
+    head = getattr(net, 'get_classifier', lambda: None)()
+    if getattr(head, 'weight', None) is None or not hasattr(net, 'forward_head'):
         return None, None, NO_HEAD
     v = head.weight.detach().flatten(1).float()
     if v.shape[1] != d:
         return None, None, f'the head reads {v.shape[1]} features and a token has {d}: more layers stand between'
-    b = torch.zeros(len(v), device=v.device) if head.bias is None else head.bias.detach().float()
-    pooled, logits = tokens[:, prefix:].mean(1), net.forward_head(f)
+    return v, torch.zeros(len(v), device=v.device) if head.bias is None else head.bias.detach().float(), ''
+
+
+def head_directions(net, f: Tensor, size: tuple[int, int] | None = None,
+                    ) -> tuple[Float[Tensor, 'c d'] | None, Float[Tensor, ' c'] | None, str]:
+    """The classes of a model's head as directions in token space, by asking the head.
+
+    `f` is what `forward_features` returned for images of `size`. Directions and bias, None where there are none, and
+    a note where there is something to know."""
+    tokens, _, prefix = model_tokens(net, f, size)
+    v, b, why_not = linear_head(net, tokens.shape[2])
+    if v is None:
+        return None, None, why_not
+    tokens, logits = tokens.float(), net.forward_head(f).float()
+    pooled, tol = tokens[:, prefix:].mean(1), ROUNDING.get(f.dtype, 1e-3)
 
     def answers(x):
-        return torch.allclose(x @ v.T + b, logits, rtol=1e-3, atol=1e-3 * logits.std().item())
+        return torch.allclose(x @ v.T + b, logits, rtol=tol, atol=tol * logits.std().item())
     if answers(pooled):
         return v, b, ''
     if prefix and answers(tokens[:, 0]):
         return v, b, READS_CLASS
     for norm in norms_before_head(net):
         beta = getattr(norm, 'bias', None)
-        shift = 0 if beta is None else v @ beta.detach().flatten()
-        if proportional(logits - b - shift, pooled @ folded(v, norm).T):
+        shift = 0 if beta is None else v @ beta.detach().float().flatten()
+        if proportional(logits - b - shift, pooled @ folded(v, norm).T, tol / 10):
             return folded(v, norm), None, READS_NORM
     return v, None, READS_OTHER
 
@@ -336,13 +519,21 @@ def compact(tokens: Float[Tensor, 'm t d']) -> Float[Tensor, 'm t d']:
     return half if lost < 1e-6 * variance else tokens
 
 
+def state_of(path) -> bytes:
+    "What can be known of a file without reading all of it: size, time of change, first 4096 bytes; links followed."
+    try:
+        found = os.stat(path)
+        with open(path, 'rb') as f:
+            return f'{found.st_size} {found.st_mtime_ns} '.encode() + f.read(4096)
+    except OSError:
+        return b'cannot be read'
+
+
 def fingerprint(files: list, root) -> str:
-    "A hash of the files' names relative to `root`, their sizes and first 4096 bytes."
+    "A hash of the files' names relative to `root` and of their states."
     h = hashlib.sha256()
     for p in files:
-        h.update(f'{Path(p).relative_to(root)} {Path(p).stat().st_size} '.encode())
-        with open(p, 'rb') as f:
-            h.update(f.read(4096))
+        h.update(os.fsencode(Path(p).relative_to(root)) + b'\0' + state_of(p))
     return h.hexdigest()
 
 # %% ../nbs/11_vision.ipynb #8f571f51
@@ -358,13 +549,35 @@ def framed_batches(photos: Photos, batch_size: int, first: int = 0, ahead: int =
             yield torch.stack(list(jobs.popleft()))
 
 
+def features_of(net, x: Float[Tensor, 'b c h w'], device) -> Tensor:
+    "What `forward_features` makes of normalised images, in the precision of the network."
+    dtype = next((p.dtype for p in net.parameters() if p.is_floating_point()), torch.float32)
+    try:
+        return net.forward_features(x.to(device, dtype))
+    except (RuntimeError, AssertionError, TypeError) as e:
+        said = str(e).split('\n')[0]
+        raise ValueError(f"model: expected one that reads images of shape {tuple(x.shape[1:])}; "
+                         f"got from {type(net).__name__}: {said}") from e
+
+
+def check_features(net, tokens: Float[Tensor, 'b t d'], files: list):
+    "A `ValueError` that names the images where a network made NaN or Inf."
+    bad = (~tokens.isfinite().flatten(1).all(1)).nonzero()[:, 0].tolist()
+    if bad:
+        half = tokens.dtype in (torch.float16, torch.bfloat16)
+        hint = f'; {tokens.dtype} ends at {torch.finfo(tokens.dtype).max:.0f}: try float32' if half else ''
+        raise ValueError(f"model: expected finite features; got NaN or Inf from {type(net).__name__} for {len(bad)} of "
+                         f"{len(files)} images looked at, the first {written(files[bad[0]])}{hint}")
+
+
 def extract(net, photos: Photos, mean: Float[Tensor, 'c 1 1'], std: Float[Tensor, 'c 1 1'], batch_size: int = 32,
             prefix=False, device='cpu', first: int = 0):
     "The tokens (b, t, d) of all images from `first` on, in batches, in float32 on the CPU."
-    images = framed_batches(photos, batch_size, first)
-    for _, x in zip(progress(range(first, len(photos), batch_size), 'images to tokens'), images):
+    images, starts = framed_batches(photos, batch_size, first), range(first, len(photos), batch_size)
+    for start, x in zip(progress(starts, 'images to tokens'), images):
         with torch.inference_mode():
-            tokens, _, before = model_tokens(net, net.forward_features(((x - mean) / std).to(device)))
+            tokens, _, before = model_tokens(net, features_of(net, (x - mean) / std, device), tuple(x.shape[2:]))
+            check_features(net, tokens, photos.files[start:start + len(x)])
             keep = kept_prefix(prefix_kinds(net, before), prefix) + list(range(before, tokens.shape[1]))
             tokens = tokens if len(keep) == tokens.shape[1] else tokens[:, keep]
             tokens = tokens.float().cpu()
@@ -403,6 +616,42 @@ def tokens_in_memory(batches, **what) -> Float[Tensor, 'r d']:
         return {'tokens': compact(torch.cat(list(batches())))}
     return cached(make, 'image-tokens', **what)['tokens'].float().flatten(0, 1)
 
+# %% ../nbs/11_vision.ipynb #bc8d2e36
+def can_be_read(path) -> bool:
+    "Whether a file holds a whole picture."
+    try:
+        read_picture(path)
+    except MemoryError:
+        raise
+    except Exception:  # see `Photos`
+        return False
+    return True
+
+
+def readable(files: list, root) -> Tensor:
+    "Which of the files hold whole pictures, a truth value each; from the cache if it was found out before."
+    def make():
+        found, block = [], 4096
+        with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
+            for i in progress(range(0, len(files), block), 'looking at images'):
+                found += pool.map(can_be_read, files[i:i + block])
+        return {'ok': torch.tensor(found)}
+    return cached(make, 'readable-images', files=fingerprint(files, root))['ok']
+
+
+def leave_out_bad(files: list, labels: Int[Tensor, ' m'], root) -> tuple[list, Int[Tensor, ' q'], str]:
+    "Files and labels without those that cannot be read, and a note that counts them."
+    ok = readable(files, root)
+    if ok.all():
+        return files, labels, ''
+    bad = [written(Path(p).relative_to(root)) for p, fine in zip(files, ok) if not fine]
+    note = f'{len(bad)} of {len(files)} images cannot be read and are left out: {", ".join(bad[:3])}'
+    if len(bad) == len(files):
+        raise ValueError(f"folder: expected images that can be read; got {note}")
+    note += ', ...' if len(bad) > 3 else ''
+    warnings.warn(note, stacklevel=3)
+    return [p for p, fine in zip(files, ok) if fine], labels[ok], note
+
 # %% ../nbs/11_vision.ipynb #ce6b31b0
 class Look(NamedTuple):
     "What two images show of a model."
@@ -423,13 +672,13 @@ class Look(NamedTuple):
 
 def first_look(net, photos: Photos, mean: Float[Tensor, 'c 1 1'], std: Float[Tensor, 'c 1 1'], device) -> Look:
     "What the first and the last photo show of a model."
-    x = torch.stack([photos[i] for i in {0, len(photos) - 1}])
+    looked_at = sorted({0, len(photos) - 1})
+    x = torch.stack([photos[i] for i in looked_at])
     with torch.inference_mode():
-        f = net.forward_features(((x - mean) / std).to(device))
-        tokens, grid, before = model_tokens(net, f)
-        if not tokens.isfinite().all():
-            raise ValueError(f"model: expected finite features; got NaN or Inf from {type(net).__name__}")
-        directions, bias, note = head_directions(net, f)
+        f = features_of(net, (x - mean) / std, device)
+        tokens, grid, before = model_tokens(net, f, tuple(x.shape[2:]))
+        check_features(net, tokens, [photos.files[i] for i in looked_at])
+        directions, bias, note = head_directions(net, f, tuple(x.shape[2:]))
     directions, bias = (None if x is None else x.cpu().clone() for x in (directions, bias))
     return Look(grid, before, tokens.shape[2], directions, bias, note)
 
@@ -441,7 +690,7 @@ def name_of_weights(net) -> dict:
 # %% ../nbs/11_vision.ipynb #b5e7e0e1
 def image_tokens(model, folder, checkpoint: str | None = None, batch_size: int = 32, device='auto',
                  limit: int | None = None, pretrained: bool | None = None, prefix=False, data: dict | None = None,
-                 **model_kwargs) -> Activations:
+                 bad_images: str = 'stop', **model_kwargs) -> Activations:
     """Final tokens of a timm model on a folder of images, per-feature standardised.
 
     They come from the cache if they were computed before, and are on disk where they are larger than
@@ -458,6 +707,7 @@ def image_tokens(model, folder, checkpoint: str | None = None, batch_size: int =
     pretrained : weights from the Hub; where not given, only if there is no checkpoint
     prefix : tokens before the grid to keep: True for all, or 'class', 'register', or both
     data : changes to timm's settings for the model: input_size, mean, std, crop_pct, interpolation, ...
+    bad_images : what to do where a picture cannot be read: 'stop', or 'leave out' with a warning that counts them
     **model_kwargs : for `timm.create_model`
 
     Returns
@@ -470,9 +720,13 @@ def image_tokens(model, folder, checkpoint: str | None = None, batch_size: int =
     ImportError : timm or torchvision is not installed
     """
     check_positive('batch_size', batch_size)
+    check_choice('bad_images', bad_images, ('stop', 'leave out'))
     dev = pick_device(device)
     needs('timm', 'vision')
-    files, labels, names = image_files(folder, limit)
+    root, left_out = as_path('folder', folder), ''
+    files, labels, names = image_files(root, limit)
+    if bad_images == 'leave out':
+        files, labels, left_out = leave_out_bad(files, labels, root)
     timm_name, model_kwargs = named_model(model, model_kwargs)
     net = build_model(timm_name, checkpoint, pretrained, **model_kwargs).to(dev)
     frame, mean, std, config = framing(net, data)
@@ -483,12 +737,12 @@ def image_tokens(model, folder, checkpoint: str | None = None, batch_size: int =
     kept = kept_prefix(kinds, prefix)
     m, t, d = len(files), len(kept) + look.grid[0] * look.grid[1], look.d
     batches = partial(extract, net, photos, mean, std, batch_size, prefix, dev)
-    what = dict(config=sorted(config.items()), files=fingerprint(files, folder), device=dev.type,
+    what = dict(config=sorted(config.items()), files=fingerprint(files, root), device=dev.type,
                 prefix=kept if 0 < len(kept) < look.before else bool(kept), **name_of_weights(net))
     large = 4 * m * t * d > memory_for_activations()
     tokens = tokens_on_disk(batches, m, t, d, **what) if large else tokens_in_memory(batches, **what)
 
-    notes = [look.note, 'before the grid: ' + ', '.join(kinds[i] for i in kept) if kept else '']
+    notes = [look.note, 'before the grid: ' + ', '.join(kinds[i] for i in kept) if kept else '', left_out]
     name = model if isinstance(model, str) else type(net).__name__
     return Activations(
         *standardise(tokens),
@@ -497,7 +751,7 @@ def image_tokens(model, folder, checkpoint: str | None = None, batch_size: int =
         directions=look.directions,
         grid=look.grid,
         pixels=photos,
-        source=f'images:{name}:{Path(folder).name}',
+        source=f'images:{name}:{written(root.name)}',
         bias=look.bias,
         prefix=len(kept),
         names=names,
@@ -510,7 +764,7 @@ def data_folder() -> Path | None:
     "The folder of data beside the package: `$ARCHSAE_DATA`, else `shared/data` in the project or beside it."
     root = project_root()
     given = os.environ.get('ARCHSAE_DATA')
-    places = [Path(given)] if given else [root/'shared'/'data', root.parent/'shared'/'data']
+    places = [as_path('ARCHSAE_DATA', given)] if given else [root/'shared'/'data', root.parent/'shared'/'data']
     return next((place for place in places if place.is_dir()), None)
 
 
@@ -602,8 +856,8 @@ class TimmFeatures(nn.Module):
         self.framing = framing(self.model, pixels | dict(crop_pct=1., crop_mode='squash', interpolation='bicubic'))
 
     def preprocess(self, image) -> Float[Tensor, '3 224 224']:
-        "A PIL image as the network wants it."
-        return (self.framing.frame(image.convert('RGB')) - self.framing.mean) / self.framing.std
+        "A PIL image of any kind as the network wants it."
+        return (self.framing.frame(as_seen(image)) - self.framing.mean) / self.framing.std
 
     def forward_features(self, x: Float[Tensor, 'b 3 h w']) -> Tensor:
         "Patch tokens (b, t, d), or the feature map (b, d, h, w) of a convolutional network."
