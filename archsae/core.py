@@ -89,7 +89,8 @@ def check_number(name: str, value, least: float | None = None, most: float | Non
     is_inf = math.isinf(number) and isinstance(value, (float, np.floating))  # and no whole number beyond any float
     is_one = math.isfinite(number) or is_inf and not finite
     if not is_one or not all(holds(float(limit)) for limit, holds, _ in limits):
-        wanted = ' '.join(['a finite number' if finite else 'a number', *[f'{word} {limit:g}' for limit, _, word in limits]])
+        kind = 'a finite number' if finite else 'a number'
+        wanted = ' '.join([kind, *[f'{word} {limit:g}' for limit, _, word in limits]])
         raise ValueError(f"{name}: expected {wanted}; got {shown(value)}")
     return number
 

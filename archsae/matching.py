@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from archsae.core import Float, Int, check_choice, check_matrix, check_positive
+from archsae.core import Float, Int, check_choice, check_flag, check_matrix, check_number, check_positive
 
 # %% ../nbs/05_matching.ipynb #a254296b
 def check_prices(v: Float[Tensor, ' k2'], S: Float[Tensor, 'k1 k2']) -> Float[Tensor, ' k2']:
@@ -230,9 +230,8 @@ def assign(S: Float[Tensor, 'k1 k2'], tol: float = 1e-3, method: str = 'auto', m
     ValueError : no matrix of finite numbers, similarities that are too large, a negative `tol`, an unknown method
     """
     S = check_matrix('S', S).detach().cpu()
-    check_positive('m', m)
-    if not tol >= 0:
-        raise ValueError(f"tol: expected a number from 0; got {tol!r}")
+    m = check_positive('m', m)
+    tol = check_number('tol', tol, least=0, finite=False)
     if check_choice('method', method, SOLVERS) == 'auto':
         method = 'dense' if S.numel() <= EXACT_UP_TO else 'sparse'
     if method == 'dense':
@@ -331,6 +330,7 @@ def match_directions(U: Float[Tensor, 'k1 d'], V: Float[Tensor, 'k2 d'], signed:
     """
     U = check_matrix('U', U)
     V = check_matrix('V', V, U.shape[1])
+    check_flag('signed', signed)
     if check_choice('method', method, SOLVERS) == 'auto':
         method = 'dense' if len(U) * len(V) <= EXACT_UP_TO else 'sparse'
     if len(U) > len(V):  # the smaller side in rows: no second copy of the similarities

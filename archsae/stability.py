@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from archsae.core import Bool, Float, Int, check_matrix
+from archsae.core import Bool, Float, Int, check_flag, check_list, check_mask, check_matrix, check_number, check_whole
 from archsae.matching import match_directions
 from archsae.metrics import center_atoms, cosine_blocks, max_cosine, random_dictionary, unit_atoms
 
@@ -41,16 +41,10 @@ def check_alive(alive, D1: Float[Tensor, 'k d'], D2: Float[Tensor, 'q d']) -> tu
             raise ValueError(f"D2: expected the shape of D1, {wanted}, unless alive is given; got {got}")
         return tuple(torch.ones(len(D), dtype=torch.bool) for D in (D1, D2))
 
-    if len(alive) != 2:
-        raise ValueError(f"alive: expected two masks, one a dictionary; got {len(alive)}")
-    masks = tuple(torch.as_tensor(mask).cpu() for mask in alive)
-    for mask, D in zip(masks, (D1, D2)):
-        if mask.dtype != torch.bool or mask.shape != D.shape[:1]:
-            got = f'{mask.dtype} of {tuple(mask.shape)}'
-            raise ValueError(f"alive: expected bool masks of shape ({len(D)},); got {got}")
-        if not mask.any():
-            raise ValueError("alive: expected at least one living atom in each dictionary; got none")
-    return masks
+    masks = check_list('alive', alive)
+    if len(masks) != 2:
+        raise ValueError(f"alive: expected two masks, one a dictionary; got {len(masks)}")
+    return tuple(check_mask('alive', mask, len(D)).cpu() for mask, D in zip(masks, (D1, D2)))
 
 # %% ../nbs/15_stability.ipynb #76ff7ac5
 def match_atoms(D1: Float[Tensor, 'k d'], D2: Float[Tensor, 'q d'], signed: bool = True, center: bool = False,
@@ -76,6 +70,7 @@ def match_atoms(D1: Float[Tensor, 'k d'], D2: Float[Tensor, 'q d'], signed: bool
     """
     D1 = check_matrix('D1', D1).detach().cpu()
     D2 = check_matrix('D2', D2, D1.shape[1]).detach().cpu()
+    check_flag('center', center)
     rows, cols = (mask.nonzero()[:, 0] for mask in check_alive(alive, D1, D2))
     directions = center_atoms if center else unit_atoms
     found = match_directions(directions(D1[rows]), directions(D2[cols]), signed, tol)
@@ -127,8 +122,10 @@ def greedy_agreement(D1: Float[Tensor, 'k d'], D2: Float[Tensor, 'q d'], signed:
     ------
     ValueError : dictionaries of different widths
     """
-    check_matrix('D2', D2, D1.shape[1])
-    directions = center_atoms if center else unit_atoms
+    D1 = check_matrix('D1', D1).detach()
+    D2 = check_matrix('D2', D2, D1.shape[1]).detach()
+    check_flag('signed', signed)
+    directions = center_atoms if check_flag('center', center) else unit_atoms
     best = []
     for _, cosines in cosine_blocks(directions(D1), directions(D2), block):
         best.append((cosines.abs() if signed else cosines).max(1).values)
@@ -166,9 +163,9 @@ def stability_null(k: int, d: int, kind: str = 'gaussian', A: Float[Tensor, 'n d
     ------
     ValueError : fewer than two seeds, an unknown kind, or fewer than k rows of data
     """
-    seeds = list(seeds)
-    if len(seeds) < 2:
-        raise ValueError(f"seeds: expected at least two; got {seeds}")
+    seeds = [check_whole('seeds', s) for s in check_list('seeds', seeds, 2)]
+    check_number('mean', mean)
+    check_flag('center', center)
     drawn = [random_dictionary(k, d, kind, mean, A, s) for s in seeds]
     return float(np.mean([stability(a, b, signed, center) for a, b in combinations(drawn, 2)]))
 
@@ -209,10 +206,13 @@ def pairwise(dictionaries: list[Float[Tensor, 'k d']], alive: list[Bool[Tensor, 
     ------
     ValueError : fewer than two runs, or not one mask a run
     """
-    if len(dictionaries) < 2:
-        raise ValueError(f"dictionaries: expected at least two runs; got {len(dictionaries)}")
-    if alive is not None and len(alive) != len(dictionaries):
+    dictionaries = [check_matrix('dictionaries', D).detach() for D in check_list('dictionaries', dictionaries, 2)]
+    widths = sorted({D.shape[1] for D in dictionaries})
+    if len(widths) > 1:
+        raise ValueError(f"dictionaries: expected atoms of one width; got widths {widths}")
+    if alive is not None and len(check_list('alive', alive, 0)) != len(dictionaries):
         raise ValueError(f"alive: expected {len(dictionaries)} masks, one a run; got {len(alive)}")
+    at = [check_number('at', t) for t in check_list('at', at, 0)]
     rows = []
     for i, j in combinations(range(len(dictionaries)), 2):
         living = None if alive is None else (alive[i], alive[j])

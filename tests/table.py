@@ -338,26 +338,28 @@ of('relaxation.RelaxedArchetypalDictionary.forward', relaxed, z=codes(N, K, fini
 of('relaxation.RelaxedArchetypalDictionary.train', relaxed, fresh=True, mode=Flag(True))
 
 # matching and stability
-add('matching.assign', S=real(K, P, free=True), tol=Number(1e-3, least=0), method=Choice('auto'), m=Count(24),
+add('matching.assign', S=real(K, P, free=True), tol=Number(1e-3, least=0, infinite=True), method=Choice('auto'), m=Count(24),
     loose=COINS)
-add('matching.match_directions', U=real(K, D), V=real(P, D, seed=1), signed=Flag(True), tol=Number(1e-3, least=0),
+add('matching.match_directions', U=real(K, D), V=real(P, D, seed=1), signed=Flag(True), tol=Number(1e-3, least=0, infinite=True),
     method=Choice('auto'), m=Count(24), nan='where an atom has no partner', loose=COINS)
 add('stability.match_atoms', D1=real(K, D), D2=real(K, D, seed=1), signed=Flag(True), center=Flag(),
     alive=given(None, 'a', 3, 2.5, [], [torch.ones(K).bool()], (torch.ones(K), torch.ones(K)), ('a', 'b'), (None, None),
                 (torch.ones(3).bool(), torch.ones(K).bool()), (torch.zeros(K).bool(), torch.ones(K).bool()), {}),
-    tol=Number(1e-3, least=0), loose=COINS)
+    tol=Number(1e-3, least=0, infinite=True), loose=COINS)
 add('stability.stability', D1=real(K, D), D2=real(K, D, seed=1), signed=Flag(True), center=Flag(),
     alive=given(None, 'a', 3, [], (torch.ones(K), torch.ones(K)), ('a', 'b')))
 add('stability.greedy_agreement', D1=real(K, D), D2=real(K, D, seed=1), signed=Flag(), center=Flag(), block=Count(4))
-add('stability.stability_null', k=Count(K), d=Count(D), kind=Choice('gaussian'), A=real(N, D),
+add('stability.stability_null', k=Count(K), d=Count(D), kind=Choice('gaussian'),
     seeds=given((0, 1), 'a', 3, None, [], [-1], [1.5], ['a'], [True], [None]), mean=Number(3.), signed=Flag(True),
     center=Flag())
+add('stability.stability_null of rows', lambda: module('stability').stability_null, k=Count(K, most=N), d=Count(D),
+    kind=given('data rows'), A=real(N, D))
 add('stability.pairwise', dictionaries=made(lambda: [normal(K, D), normal(K, D, seed=1)], None, 'a', 3, [], ['a', 'b'],
                                             [None, None], [torch.zeros(K, D)], [torch.zeros(K, D), torch.ones(K, 3)],
                                             [torch.full((K, D), torch.nan), torch.ones(K, D)], {}),
     alive=given(None, 'a', 3, [], [torch.ones(K), torch.ones(K)], ['a', 'b']),
     at=given((.7, .9), 'a', None, 3, ['a'], [None], [float('nan')]), signed=Flag(True), center=Flag(),
-    tol=Number(1e-3, least=0), loose=COINS)
+    tol=Number(1e-3, least=0, infinite=True), loose=COINS)
 
 # sparsity
 add('sparsity.topk', pre=real(N, K, finite=False, leading=True), k=Count(3, most=K), loose=COINS)
