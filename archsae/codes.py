@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from archsae.core import Bool, Float, Int, check_choice, check_positive
 from archsae.kernels import (Transposed, gathered_dots, select_topk, sparse_decode, transposed_pattern,
                              transposed_product, triton_available)
+from archsae.sparsity import as_threshold, is_above
 from archsae.supports import dots_at
 
 # %% ../nbs/07_codes.ipynb #d884b502
@@ -328,11 +329,11 @@ def join(parts: list[tuple[Tensor, Tensor, Tensor]], width: int, like: Tensor) -
 
 
 def keep_from(X: Float[Tensor, 'n d'], W: Float[Tensor, 'k d'], b: Float[Tensor, ' k'] | None,
-              theta: float | Float[Tensor, '...'], block: int | None = None) -> SparseCodes:
-    "All pre-codes that are at least `theta`, a number, a 0-d tensor or a (k,) tensor."
+              theta: float | Float[Tensor, '...'], block: int | None = None, strict: bool = True) -> SparseCodes:
+    "All pre-codes above `theta`, a number, a 0-d tensor or a (k,) tensor; from `theta` on where not `strict`."
     parts = []
     for _, H in pre_blocks(X, W, b, block):
-        mask = H >= theta
+        mask = is_above(H, as_threshold(theta, H), strict)
         parts.append((H[mask], mask.nonzero()[:, 1], mask.sum(1)))
     return join(parts, len(W), X)
 
@@ -360,7 +361,7 @@ def keep_batch_topk(X: Float[Tensor, 'n d'], W: Float[Tensor, 'k d'], b: Float[T
     if theta is None:
         _, first = next(pre_blocks(X[:64], W, b, 64))
         theta = guess_threshold(first, total / (len(X) * len(W)))
-    found = keep_from(X, W, b, theta.clamp_min(torch.finfo(X.dtype).tiny), block)
+    found = keep_from(X, W, b, theta, block)
     if len(found.values) < total and theta > 0:
         return keep_batch_topk(X, W, b, total, block, torch.zeros_like(theta))
     if len(found.values) < total:
