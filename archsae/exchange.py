@@ -487,8 +487,8 @@ def facts_of_record(path, record: Record) -> dict:
 # %% ../nbs/AC_exchange.ipynb #ac00001d
 LAYERS = ('Linear', 'LayerNorm', 'BatchNorm1d', 'BatchNorm2d', 'Identity', 'ReLU', 'GELU', 'Sequential', 'ModuleList',
           'Conv2d', 'MLPEncoder', 'ResNetEncoder', 'ResNetBlock', 'AttentionEncoder', 'AttentionBlock',
-          'TieableEncoder', 'MultiheadAttention', 'NonDynamicallyQuantizableLinear', 'Dropout', 'IdentityEncoder', 'DictionaryLayer',
-          'RelaxedArchetypalDictionary')
+          'TieableEncoder', 'MultiheadAttention', 'NonDynamicallyQuantizableLinear', 'Dropout', 'IdentityEncoder',
+          'DictionaryLayer', 'RelaxedArchetypalDictionary')
 
 
 def check_encoder(path, record: Record):
