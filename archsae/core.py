@@ -192,6 +192,8 @@ def check_input(name: str, x, width: int, like: Tensor | None = None) -> Tensor:
     x = as_real(name, x)
     if not x.ndim or 0 in x.shape or x.shape[-1] != width:
         raise ValueError(f"{name}: expected shape (..., {width}); got {tuple(x.shape)}")
+    if like is not None and x.device != like.device:
+        raise ValueError(f"{name}: expected a tensor on {like.device}, as the weights; got one on {x.device}")
     kind = x.device.type
     is_chosen = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)  # not available on 'meta'
     return x if like is None or is_chosen else x.to(like.dtype)
@@ -218,15 +220,15 @@ def check_list(name: str, value, least: int = 1) -> list:
     return entries
 
 
-def check_mask(name: str, mask, length: int) -> Tensor:
-    "Return `mask` as `length` truth values, one of them true at least, else raise a `ValueError`."
+def check_mask(name: str, mask, length: int, some: bool = True) -> Tensor:
+    "Return `mask` as `length` truth values, one of them true at least if `some`, else raise a `ValueError`."
     try:
         mask = torch.as_tensor(mask)
     except (TypeError, ValueError, RuntimeError):  # no array, or one of words
         raise ValueError(f"{name}: expected a bool mask of shape ({length},); got {shown(mask)}") from None
     if mask.dtype != torch.bool or mask.shape != (length,):
         raise ValueError(f"{name}: expected a bool mask of shape ({length},); got {mask.dtype} of {tuple(mask.shape)}")
-    if not mask.any():
+    if some and not mask.any():
         raise ValueError(f"{name}: expected at least one that is true; got none")
     return mask
 

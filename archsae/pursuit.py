@@ -10,11 +10,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from .codes import SparseCodes
-from .core import Bool, Float, Int, check_positive
+from .core import Bool, Float, Int, check_flag, check_mask, check_number, check_positive, check_rows
 from .sae import SAE, as_tokens
 
 # %% ../nbs/09_pursuit.ipynb #403c818f
 TINY = 1e-12  # below this a norm counts as zero
+
+
+def as_pair(x, D, blocked) -> tuple:
+    "Tokens and atoms in one precision, at least float32, and the mask, checked; values are not looked at."
+    x = check_rows('x', x)
+    D = check_rows('D', D, x.shape[1])
+    if x.device != D.device:
+        raise ValueError(f"D: expected atoms on {x.device}, as x; got some on {D.device}")
+    wide = torch.promote_types(torch.promote_types(x.dtype, D.dtype), torch.float32)
+    blocked = None if blocked is None else check_mask('blocked', blocked, len(D), some=False)
+    return x.to(wide), D.to(wide), blocked
 
 
 def gains(residual: Float[Tensor, 'n d'], D: Float[Tensor, 'k d'], positive: bool,
@@ -32,8 +43,8 @@ def matching_pursuit(x: Float[Tensor, 'n d'], D: Float[Tensor, 'k d'], k: int, *
 
     Parameters
     ----------
-    x : tokens
-    D : atoms, of any norm
+    x : (n, d) tokens
+    D : (k, d) atoms, of any norm
     k : steps; an atom that is taken twice has two entries in the codes, which add up
     positive : codes >= 0 only
     blocked : atoms that may not be used
@@ -41,7 +52,13 @@ def matching_pursuit(x: Float[Tensor, 'n d'], D: Float[Tensor, 'k d'], k: int, *
     Returns
     -------
     The codes, with k entries a token, and what they leave of the tokens.
+
+    Raises
+    ------
+    ValueError : tokens and atoms that are no matrices of one width, a mask that does not fit
     """
+    x, D, blocked = as_pair(x, D, blocked)
+    check_flag('positive', positive)
     check_positive('k', k)
     size = D.square().sum(1).clamp_min(TINY**2)
     residual, values, index = x, [], []
@@ -127,8 +144,8 @@ def orthogonal_pursuit(x: Float[Tensor, 'n d'], D: Float[Tensor, 'k d'], k: int,
 
     Parameters
     ----------
-    x : tokens
-    D : atoms
+    x : (n, d) tokens
+    D : (k, d) atoms
     k : steps, and entries a token
     positive : codes >= 0 only
     steps : of the descent that makes codes non-negative, where least squares does not
@@ -137,9 +154,15 @@ def orthogonal_pursuit(x: Float[Tensor, 'n d'], D: Float[Tensor, 'k d'], k: int,
     Returns
     -------
     The codes, without a graph, and what they leave of the tokens.
+
+    Raises
+    ------
+    ValueError : as `matching_pursuit`, and more steps than atoms
     """
-    check_positive('k', k, most=len(D))
-    check_positive('steps', steps)
+    x, D, blocked = as_pair(x, D, blocked)
+    check_flag('positive', positive)
+    k = check_positive('k', k, most=len(D))
+    steps = check_positive('steps', steps)
     rows = max(2**24 // (k * D.shape[1]), 1)  # the chosen atoms of so many tokens are kept at once
     parts = [chosen_and_refit(some, D, k, positive, steps, blocked) for some in x.split(rows)]
     values, index = (torch.cat(t) for t in zip(*parts))
@@ -153,9 +176,7 @@ class PursuitSAE(SAE):
     def __init__(self, input_shape, nb_concepts, k, dropout, encoder_module, dictionary_params, device):
         super().__init__(input_shape, nb_concepts, encoder_module, dictionary_params, device)
         self.k = check_positive('k', k)
-        if dropout is not None and not 0 <= dropout < 1:
-            raise ValueError(f"dropout: expected None or a number in [0, 1); got {dropout!r}")
-        self.dropout = dropout
+        self.dropout = None if dropout is None else check_number('dropout', dropout, least=0, below=1)
 
     def dropped(self) -> Bool[Tensor, ' k'] | None:
         "The atoms that may not be used at the moment."
@@ -219,7 +240,7 @@ class OMPSAE(PursuitSAE):
     def pursue(self, x: Float[Tensor, 'n d'], D: Float[Tensor, 'k d'], k: int | None = None,
                max_iter: int | None = None) -> tuple[SparseCodes, Float[Tensor, 'n d']]:
         "Codes and what they leave, with other numbers of steps where given."
-        steps = self.max_iter if max_iter is None else max_iter
+        steps = self.max_iter if max_iter is None else check_positive('max_iter', max_iter)
         return orthogonal_pursuit(x, D, self.k if k is None else k, steps=steps, blocked=self.dropped())
 
     def encode(self, x: Tensor, k: int | None = None, max_iter: int | None = None):

@@ -166,7 +166,7 @@ class Real:
         found += [Bad('wider', wider, EITHER if self.free else REFUSE, True), Bad('longer', longer, EITHER, True)]
         found += [Bad(label, with_number(v), self.of_number(v)) for label, v in NOT_FINITE]
         found += [Bad(label, times(v), self.of_size(v), True) for label, v in SIZES if self.scales or v == 0.]
-        found += [Bad('meta', on_meta, EITHER, True), Bad('one row', one_row, EITHER, True)]
+        found += [Bad('meta', on_meta, ANY if not self.finite else EITHER, True), Bad('one row', one_row, EITHER, True)]
         found += [Bad('one column', one_column, EITHER, True), Bad('same rows', same_rows, EITHER, True)]
         return found
 

@@ -386,11 +386,11 @@ add('codes.decode', codes=made(lambda: once(sparse), None, 'a', 3, [], torch.zer
     D=real(K, D, finite=False))
 
 # pursuit
-add('pursuit.matching_pursuit', x=real(N, D), D=real(K, D, seed=1), k=Count(3, most=K), positive=Flag(True),
+add('pursuit.matching_pursuit', x=real(N, D, finite=False), D=real(K, D, seed=1, finite=False), k=Count(3), positive=Flag(True),
     blocked=Mask(lambda: torch.arange(K) > K - 2, True), loose=COINS)
-add('pursuit.orthogonal_pursuit', x=real(N, D), D=real(K, D, seed=1), k=Count(3, most=K), positive=Flag(True),
+add('pursuit.orthogonal_pursuit', x=real(N, D, finite=False), D=real(K, D, seed=1, finite=False), k=Count(3, most=K), positive=Flag(True),
     steps=Count(50), blocked=Mask(lambda: torch.arange(K) > K - 2, True), loose=COINS)
-PURSUIT = dict(input_shape=Count(D), nb_concepts=Count(K), k=Count(2), dropout=Number(.1, least=0, most=1, optional=True),
+PURSUIT = dict(input_shape=Count(D), nb_concepts=Count(K), k=Count(2), dropout=Number(.1, least=0, most=1 - 1e-6, optional=True),
                encoder_module=given('identity', 3, [], 'none', 2.5), dictionary_params=given(None, 'a', 3, []),
                device=Device())
 add('pursuit.MpSAE', **PURSUIT)
