@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from .core import Float, check_choice, check_number
 from .crosslayer import CLTConfig, CrossArchetypes, CrossDecoder, CrossLayerTranscoder
+from .exchange import FORMATS as EXCHANGED
 from archsae.family import (
     BaseSAEConfig, SparseDictionary, archetypal_decoder, config_dict, config_from, plain_decoder,
 )
@@ -609,7 +610,7 @@ def check_saelens(model: Transcoder):
 def place_facts(cfg: SAEConfig) -> dict:
     "The places, as SAELens's metadata have them."
     facts = {} if cfg.hook_point_in == 'unknown' else dict(hook_name=cfg.hook_point_in)
-    if cfg.hook_point_out != cfg.hook_point_in:
+    if cfg.hook_point_out not in (cfg.hook_point_in, f'{cfg.hook_point_in}.out'):
         facts['hook_name_out'] = cfg.hook_point_out
     return facts
 
@@ -838,3 +839,4 @@ FORMATS |= {
     'saelens': Format(has_file('cfg.json', 'sae_weights.safetensors'), on_device(load_saelens), save_saelens),
     'llama-scope': Format(has_file('hyperparams.json'), on_device(load_llama_scope), None),
 }
+FORMATS |= EXCHANGED  # overcomplete, the public RA-SAE, dictionary_learning, sparsify
