@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/A12_saelens.ipynb #8e23291c
+# %% ../nbs/A12_saelens.ipynb #856e273f
 import re
 import warnings
 from pathlib import Path
@@ -16,7 +16,7 @@ from .core import Float
 from .files import bad_file, check_finite, field, json_writer, read_header, read_json, read_tensors
 from .files import tensor_writer, write_together
 
-# %% ../nbs/A12_saelens.ipynb #95f724e6
+# %% ../nbs/A12_saelens.ipynb #f7fe8986
 class SAELensParts(NamedTuple):
     "What runs: ReLU, or the `k` largest, or what is above `threshold`, of `x W_enc + b_enc`; times W_dec, plus b_dec."
 
@@ -45,7 +45,7 @@ def without_subtraction(parts: SAELensParts) -> SAELensParts:
     taken = torch.cat([b @ columns.double() for columns in parts.W_enc.split(4096, dim=1)])
     return parts._replace(b_enc=(parts.b_enc.double() - taken).to(parts.b_enc), subtracts=False)
 
-# %% ../nbs/A12_saelens.ipynb #9aed5aa8
+# %% ../nbs/A12_saelens.ipynb #d4633c3a
 RENAMED = dict(hook_point='hook_name', hook_point_head_index='hook_head_index', activation_fn_str='activation_fn')
 ABOUT = ('model_name', 'hook_name', 'model_class_name', 'hook_head_index', 'model_from_pretrained_kwargs',
          'prepend_bos', 'exclude_special_tokens', 'neuronpedia_id', 'context_size', 'seqpos_slice', 'dataset_path',
@@ -102,7 +102,7 @@ def topk_of_old(cfg: dict, path) -> dict:
         raise bad_file(path, 'activation_fn_kwargs', "a k, since activation_fn is 'topk'", arguments)
     return dict(architecture='topk') | ({} if k is None else dict(k=k))
 
-# %% ../nbs/A12_saelens.ipynb #eaaa409d
+# %% ../nbs/A12_saelens.ipynb #31e75677
 BASE = ('W_enc', 'b_enc', 'W_dec', 'b_dec')
 TENSORS = dict(
     standard=BASE,
@@ -124,6 +124,7 @@ WHY_NOT = dict(
     layer_norm='rows normalised one by one are not represented here',
 )
 DTYPES = dict(float32=torch.float32, float64=torch.float64, float16=torch.float16, bfloat16=torch.bfloat16)
+FORMAT = '6.0.0'  # the version of SAELens that introduced the format that all is translated to
 NORMALIZED_OUTSIDE = ('none', 'expected_average_only_in', 'covariance_whitening')
 
 
@@ -177,12 +178,13 @@ def plan_of(stored: dict, path) -> Plan:
     if is_transcoder and subtracts:
         raise bad_file(path, 'apply_b_dec_to_input', 'false, since a transcoder writes somewhere else than it reads',
                        'true' if 'apply_b_dec_to_input' in stored else 'nothing, which means true')
-    metadata = dict(field(cfg, 'metadata', dict, path, {})) | kept_fields(cfg, path, is_transcoder)
+    metadata = dict(sae_lens_version=FORMAT) | field(cfg, 'metadata', dict, path, {})
+    metadata |= kept_fields(cfg, path, is_transcoder)
     rescales = field(cfg, 'rescale_acts_by_decoder_norm', bool, path, False) and 'topk' in kind
     k = k_of(cfg, d_sae, path) if kind == 'topk' else None
     return Plan(kind, d_in, d_sae, d_out, k, dtype_of(cfg, path), subtracts, rescales, metadata)
 
-# %% ../nbs/A12_saelens.ipynb #66e87489
+# %% ../nbs/A12_saelens.ipynb #46b6a26e
 def k_of(cfg: dict, d_sae: int, path) -> int:
     "How many latents a TopK SAE keeps; SAELens takes 100 where nothing is said."
     if 'k' not in cfg:
@@ -202,7 +204,7 @@ def kept_fields(cfg: dict, path, is_transcoder: bool) -> dict:
     found = dict(reshape_activations='none' if is_transcoder else shaped, normalize_activations=normalized)
     return {name: value for name, value in found.items() if value != 'none'}
 
-# %% ../nbs/A12_saelens.ipynb #16b1c78a
+# %% ../nbs/A12_saelens.ipynb #ba91d9ba
 FLOATS = ('F16', 'BF16', 'F32', 'F64')
 
 
@@ -253,7 +255,7 @@ def magnitude_threshold(state: dict) -> dict:
     threshold = (bias - r.exp() * gate).clamp_min(0)
     return dict(W_enc=state['W_enc'].double() * r.exp(), b_enc=bias, threshold=threshold)
 
-# %% ../nbs/A12_saelens.ipynb #c05ef7e9
+# %% ../nbs/A12_saelens.ipynb #7fb209cd
 @torch.no_grad()
 def read_parts(folder, scaling_factor: float | None = None) -> SAELensParts:
     "What a folder of SAELens says, of any version; `scaling_factor` is what inputs were multiplied with in training."
@@ -291,8 +293,7 @@ def scaled(parts: SAELensParts, factor: float | None, path) -> SAELensParts:
     return parts._replace(W_enc=parts.W_enc * factor, W_dec=parts.W_dec / factor, b_dec=parts.b_dec / factor,
                           metadata=rest)
 
-# %% ../nbs/A12_saelens.ipynb #753d4084
-FORMAT = '6.0.0'  # the version of SAELens that introduced the format written here
+# %% ../nbs/A12_saelens.ipynb #97ec88ba
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
@@ -337,7 +338,7 @@ def write_parts(parts: SAELensParts, folder) -> Path:
         'sae_weights.safetensors': tensor_writer(state),
     })
 
-# %% ../nbs/A12_saelens.ipynb #a4b825df
+# %% ../nbs/A12_saelens.ipynb #f25ee0c8
 @torch.no_grad()
 def last_not_kept(keeps, start: Tensor, most: int = 64) -> Tensor:
     "For each latent the largest pre-activation that `keeps` (pre-activations -> bool) does not keep, near `start`."
