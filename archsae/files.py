@@ -94,11 +94,19 @@ def sha256_of(path) -> str:
         return hashlib.file_digest(f, 'sha256').hexdigest()
 
 # %% ../nbs/A6_files.ipynb #a6000017
+def printable(text, most: int) -> str:
+    "A text that a line can show: names in a file may hold line ends, and commands to a terminal."
+    text = str(text)
+    text = text if len(text) <= most else f'{text[:most]}…'
+    shown = [c if c.isprintable() else c.encode('unicode_escape').decode('ascii') for c in text]
+    return ''.join(shown)
+
+
 def bad_file(path, field: str, expected: str, got) -> ValueError:
     "The error that a file is answered with; what was got is cut to what a line holds."
     got = got if isinstance(got, str) else repr(got)
-    got = got if len(got) <= 200 else f'{got[:200]}…'
-    return ValueError(f"{path}: {field}: expected {expected}; got {got}")
+    return ValueError(f"{printable(path, 4096)}: {printable(field, 200)}: expected {printable(expected, 1000)}; "
+                      f"got {printable(got, 200)}")
 
 
 def size_of(path: Path, least: int = 0, most: float = math.inf) -> int:

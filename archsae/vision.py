@@ -771,14 +771,20 @@ def data_folder() -> Path | None:
 AS_TRAINED = dict(pad_type='same', data=dict(mean=(.5,) * 3, std=(.5,) * 3))  # of the MobileNetV2 in `data_folder`
 
 
-def imagenet(device='auto', limit: int | None = None) -> Activations:
-    "Tokens of a MobileNetV2 on at most `limit` ImageNet photos, from `data_folder()`."
+def imagenet_files() -> tuple[Path, Path]:
+    "Weights and photos of the source 'imagenet', in `data_folder()`; an error where they are not there."
     here = data_folder()
     weights = here/'mobilenetv2_100'/'model.safetensors' if here else None
     photos = here/'imagenet_1000' if here else None
     if here is None or not (weights.is_file() and photos.is_dir()):
         raise FileNotFoundError("source: 'imagenet' needs mobilenetv2_100/model.safetensors and imagenet_1000/ "
                                 f"in $ARCHSAE_DATA or shared/data; got {here}")
+    return weights, photos
+
+
+def imagenet(device='auto', limit: int | None = None) -> Activations:
+    "Tokens of a MobileNetV2 on at most `limit` ImageNet photos, from `data_folder()`."
+    weights, photos = imagenet_files()
     acts = image_tokens('mobilenetv2_100', photos, weights, device=device, limit=limit, **AS_TRAINED)
     acts.source = 'imagenet'
     return acts

@@ -9,7 +9,6 @@ __all__ = ['CHAPTER', 'name_of', 'chapters', 'select', 'declared_figures', 'Job'
 import argparse
 import ast
 import contextlib
-import difflib
 import json
 import os
 import re
@@ -21,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Callable, NamedTuple
 from archsae.book.estimate import PAPER_FIVE, code_cells, declared_parameters, estimate, show_estimate
-from archsae.book.scales import SCALES, begin, source_suffix
+from archsae.book.scales import SCALES, begin, nearest, sizes, source_suffix, table_file
 from archsae.core import check_positive, project_root
 
 # %% ../../nbs/32_figures.ipynb #2cfed6aa
@@ -44,7 +43,7 @@ def chapters(folder: Path | None = None) -> list:
     -------
     Paths, by number, the appendices last.
     """
-    folder = Path(folder or project_root()/'nbs')
+    folder = Path(folder or project_root()/'nbs').expanduser()
     found = sorted(p for p in folder.glob('*.ipynb') if CHAPTER.fullmatch(p.stem))
     if not found:
         raise FileNotFoundError(
@@ -71,7 +70,7 @@ def select(paths: list, only=(), skip=()) -> list:
 
     Raises
     ------
-    ValueError : a name that no chapter has, with the nearest one
+    ValueError : a name that no chapter has, with the nearest ones
     """
     kept = set(paths)
     if only:
@@ -89,9 +88,8 @@ def _find(argument: str, wanted: str, paths: list) -> Path:
             calls[call] = path
     if wanted in calls:
         return calls[wanted]
-    near = difflib.get_close_matches(wanted, [name_of(p) for p in paths], 2, .7)
-    hint = f"did you mean {' or '.join(near)}?" if near else ', '.join(p.stem for p in paths)
-    raise ValueError(f"{argument}: expected a chapter that draws figures; got {wanted!r}; {hint}")
+    known = [path.stem for path in paths] if wanted[:1].isdigit() else [name_of(path) for path in paths]
+    raise ValueError(f"{argument}: expected a chapter that draws figures; got {wanted!r}; {nearest(wanted, known)}")
 
 # %% ../../nbs/32_figures.ipynb #fafa58bf
 def declared_figures(path, source: str = 'digits') -> list:
@@ -379,22 +377,70 @@ def default_figures(scale: str) -> Path:
 def absolute_source(source: str) -> str:
     "The source with its paths made absolute, since a chapter runs in the folder of the notebooks."
     kind, *rest = source.split(':')
-    places = [str(Path(p).resolve()) if Path(p).exists() else p for p in rest[1:]]
+    places = [str(Path(p).expanduser().resolve()) if Path(p).expanduser().exists() else p for p in rest[1:]]
     return ':'.join([kind, *rest[:1], *places])
 
 
 def agreed(yes: bool) -> bool:
-    "Whether the run may start; a `ValueError` where it may not."
+    "Whether the run may start; a `ValueError` where nobody can be asked."
     if yes:
         return True
     if not sys.stdin or not sys.stdin.isatty():
         raise ValueError(
             "yes: expected --yes to start a run at scale paper where nobody can be asked; nothing was run")
-    answer = input('Run this? [y/N] ').strip().lower()
+    try:
+        answer = input('Run this? [y/N] ').strip().lower()
+    except EOFError:  # Ctrl-D
+        answer = ''
+        print()
     if answer not in ('y', 'yes'):
         print('nothing was run')
         return False
     return True
+
+# %% ../../nbs/32_figures.ipynb #d05c7cda
+def check_source(source: str):
+    "Raise a `ValueError` or `FileNotFoundError` if the model or the files of a source are not there."
+    kind, *rest = source.split(':', 3)
+    if kind == 'images':
+        check_images(source, *rest)
+    elif kind == 'text' and rest:
+        check_file(source, ':'.join(rest[1:]), 'text:MODEL:FILE')
+    elif kind == 'imagenet' and not rest:
+        from archsae.vision import imagenet_files
+
+        imagenet_files()
+    elif rest:
+        raise ValueError(f"source: expected {kind} alone; got {source!r}")
+
+
+def check_file(source: str, file: str, form: str):
+    "Raise an error if a file that a source names is not there."
+    if not file:
+        raise ValueError(f"source: expected {form}; got {source!r}")
+    if not Path(file).expanduser().is_file():
+        raise FileNotFoundError(f"source: expected {form}; got {source!r}, and there is no file {file!r}")
+
+
+def check_images(source: str, model: str = '', folder: str = '', checkpoint: str | None = None):
+    "Raise an error if timm does not know a model, or its pictures or weights are not there."
+    from archsae.vision import check_model_name, image_files, named_model
+
+    if not (model and folder):
+        raise ValueError(f"source: expected images:MODEL:FOLDER[:CHECKPOINT]; got {source!r}")
+    check_model_name(named_model(model)[0])
+    image_files(folder)
+    if checkpoint is not None:
+        check_file(source, checkpoint, 'images:MODEL:FOLDER:CHECKPOINT')
+
+
+def check_sizes(job: Job):
+    "Raise a `ValueError` if a chapter is asked for sizes that it does not have."
+    asked, chapter = job.params.get('sizes', {}), name_of(job.path)
+    if not isinstance(asked, dict):
+        raise ValueError(f"sizes: expected a dict such as {{'k': 8}}; got {asked!r}")
+    if table_file(f'sizes/{chapter}.toml').is_file():
+        sizes(chapter, job.params.get('scale', 'smoke'), job.params.get('source', 'digits'), **asked)
 
 # %% ../../nbs/32_figures.ipynb #5a2097f9
 def draw_figures(scale: str = 'smoke', only=(), skip=(), out: Path | None = None, figures: Path | None = None,
@@ -423,6 +469,7 @@ def draw_figures(scale: str = 'smoke', only=(), skip=(), out: Path | None = None
     given = [params | dict(source=absolute_source(s)) for s in sources] or [params]
     for values in given:
         begin('figures', scale, **{k: v for k, v in values.items() if k in ('source', 'device', 'seed')})
+        check_source(values.get('source', 'digits'))
     chosen = select(chapters(nbs), only, skip)
     if not chosen:
         raise ValueError("skip: expected to leave some chapter; got them all")
@@ -431,12 +478,14 @@ def draw_figures(scale: str = 'smoke', only=(), skip=(), out: Path | None = None
         planned = plan(chosen, dict(scale=scale) | values)
         # a chapter without a source runs once
         todo += [job for job in planned if i == 0 or 'source' in job.params]
+    for job in todo:
+        check_sizes(job)
     if scale == 'paper':
         print(show_estimate(*estimate(todo, params.get('device', 'auto'))), flush=True)
         if not agreed(yes):
             return []
     out, figures = Path(out or tempfile.mkdtemp(prefix='archsae-')), Path(figures or default_figures(scale))
-    return _draw(todo, scale, out, figures, jobs)
+    return _draw(todo, scale, out.expanduser(), figures.expanduser(), jobs)
 
 
 def _draw(todo: list, scale: str, out: Path, figures: Path, jobs: int) -> list:
@@ -511,8 +560,8 @@ def archsae_figures(argv: list | None = None) -> int:
         sources = [f'images:{model}:{a.imagenet}' for model in PAPER_FIVE] if a.imagenet else ()
         results = draw_figures(a.scale, a.only, a.skip, a.out, a.figures, a.jobs, yes=a.yes, sources=sources,
                                **params)
-    except (ValueError, FileNotFoundError) as e:
-        p.error(str(e))
+    except (ValueError, OSError, ImportError) as e:
+        p.exit(2, f'{p.prog}: error: {e}\n')  # how it is called is not what was wrong
     except KeyboardInterrupt:
         print('\ninterrupted', file=sys.stderr, flush=True)
         os._exit(130)  # kernels end when their parent is gone

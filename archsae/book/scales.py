@@ -8,6 +8,7 @@ __all__ = ['SCALES', 'COLORS', 'MARKERS', 'OWN_SOURCES', 'pick', 'table_file', '
 
 # %% ../../nbs/01_scales.ipynb #3e8b2935
 import atexit
+import difflib
 import importlib.resources
 import json
 import os
@@ -22,6 +23,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from ..core import check_choice, generator, pick_device, project_root
+from ..files import field, read_json, write_together
 
 # %% ../../nbs/01_scales.ipynb #a29d2a96
 SCALES = ('smoke', 'laptop', 'paper')
@@ -43,6 +45,18 @@ def pick(scale: str, smoke, laptop=None, paper=None):
     laptop = smoke if laptop is None else laptop
     paper = laptop if paper is None else paper
     return {'smoke': smoke, 'laptop': laptop, 'paper': paper}[scale]
+
+# %% ../../nbs/01_scales.ipynb #ee0822c9
+def nearest(wanted, names, most: int = 3) -> str:
+    "The names that are most like a wrong one, for a message: `did you mean a or b?`"
+    near = difflib.get_close_matches(str(wanted), [str(name) for name in names], most, 0.)
+    return f"did you mean {' or '.join(near)}?" if near else 'there are none'
+
+
+def check_size(name: str, chapter: str, known):
+    "A `ValueError` for a size that the chapter does not have."
+    if name not in known:
+        raise ValueError(f"sizes: expected a size of chapter {chapter}; got {name!r}; {nearest(name, known)}")
 
 # %% ../../nbs/01_scales.ipynb #6ac936b1
 def table_file(name: str):
@@ -87,7 +101,7 @@ def sizes(chapter: str, scale: str, source: str = 'digits', d: int | None = None
         found |= {name: v for name, v in here.items() if not isinstance(v, dict)}
         found |= here.get(kind, {})
     for name in changes:
-        check_choice('sizes', name, sorted(found))
+        check_size(name, chapter, found)
     found = {name: _resolved(v, d) for name, v in (found | changes).items()}
     return {name: found['k'] if v == 'k' else v for name, v in found.items()}
 
@@ -176,7 +190,7 @@ def figure_path(name: str, scale: str) -> Path:
     told = os.environ.get('ARCHSAE_FIGURES')
     project = project_root()/'figures'
     if told and not os.environ.get('IN_TEST'):
-        folder = Path(told)
+        folder = Path(told).expanduser()
     elif os.environ.get('IN_TEST') or not project.is_dir() or _has_larger(project/f'{name}.json', scale):
         folder = _temporary_folder()
     else:
@@ -186,11 +200,15 @@ def figure_path(name: str, scale: str) -> Path:
 
 
 def _has_larger(path: Path, scale: str) -> bool:
-    "Whether the figure there was drawn at a larger scale than `scale`."
+    "Whether the figure there was drawn at a larger scale than `scale`; one that cannot be read may have been."
     if not path.exists():
         return False
-    there = json.loads(path.read_text(encoding='utf-8'))
-    return isinstance(there, dict) and SCALES.index(there['scale']) > SCALES.index(scale)
+    try:
+        there = field(read_json(path, most=2**30), 'scale', str, path, check=SCALES.__contains__, wanted='a scale')
+    except ValueError as e:
+        warnings.warn(f'{e}; it is left as it is', stacklevel=3)
+        return True
+    return SCALES.index(there) > SCALES.index(scale)
 
 # %% ../../nbs/01_scales.ipynb #1f850852
 def plain(x):
@@ -262,6 +280,16 @@ def as_json(about: dict, rows: list) -> str:
     body = ',\n'.join('  ' + json.dumps(row) for row in rows)
     return frame.replace('"rows": []', f'"rows": [\n{body}\n ]') + '\n'
 
+# %% ../../nbs/01_scales.ipynb #76be9078
+def write_pair(path: Path, fig, page, text: str):
+    "Write a picture and the JSON beside it; neither takes its place before both are whole."
+    def picture(part):
+        fig.savefig(part, format='png', metadata={'Software': None}, bbox_inches=page)
+
+    def numbers(part):
+        part.write_text(text, encoding='utf-8')
+    write_together(path.parent, {path.with_suffix('.json').name: numbers, path.name: picture})
+
 # %% ../../nbs/01_scales.ipynb #68a1381d
 def save_figure(fig, name: str, rows: list, *, chapter: str, scale: str, source: str = 'digits', device: str = 'cpu',
                 own: bool = True, started: float | None = None, params: dict | None = None, seeds: list = ()) -> Path:
@@ -283,6 +311,7 @@ def save_figure(fig, name: str, rows: list, *, chapter: str, scale: str, source:
     Raises
     ------
     ValueError : no rows, or a row that is not flat; nothing is written then
+    OSError : no room; picture and numbers that were there stay
     """
     rows = [plain(dict(row)) for row in rows]
     nested = sorted({k for row in rows for k, v in row.items() if isinstance(v, (dict, list))})
@@ -290,10 +319,9 @@ def save_figure(fig, name: str, rows: list, *, chapter: str, scale: str, source:
         raise ValueError(f"rows: expected at least one flat row; got {len(rows)} rows, with nested {nested}")
     path = figure_path(f'{name}{source_suffix(source)}', scale)
     page = stamp_figure(fig, scale, source)
-    fig.savefig(path, metadata={'Software': None}, bbox_inches=page)
     about = dict(name=path.stem, chapter=chapter, scale=scale, source=source, params=plain(params or {}),
                  seeds=plain(list(seeds)), rows=[], volatile=plain(provenance(device, started)))
-    path.with_suffix('.json').write_text(as_json(about, rows), encoding='utf-8')
+    write_pair(path, fig, page, as_json(about, rows))
     return path
 
 # %% ../../nbs/01_scales.ipynb #ac06e418
