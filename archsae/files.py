@@ -141,8 +141,8 @@ def once_each(pairs: list) -> dict:
     "An object of JSON, whose names have to differ."
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in found if names.count(name) > 1)
+        seen = set()
+        twice = next(name for name, _ in pairs if name in seen or seen.add(name))
         raise ValueError(f'the name {twice[:50]!r} twice')
     return found
 
