@@ -175,28 +175,43 @@ def plain_of_sae(sae: SAE, library: str) -> Plain:
     return Plain(W, b, D, D.new_zeros(D.shape[1]), act, getattr(sae, 'top_k', None), theta, 'unknown', 'unknown')
 
 # %% ../nbs/A11_exchange.ipynb #ac00000e
-def on_raw(plain: Plain, standardisation) -> Plain:
-    "The same behind a standardisation (mean, std): `x` becomes `(x - mean) / std`, and its reconstruction goes back."
-    if standardisation is None:
-        return plain
-    mean, std = (torch.as_tensor(v).to(plain.W_dec) for v in standardisation)
+def on_raw(plain: Plain, read: tuple, written: tuple) -> Plain:
+    "The same behind standardisations (mean, std): of what is read, and of what is written; in float64."
+    (mean, std), (mean_out, std_out) = (tuple(v.to(plain.W_dec) for v in scale) for scale in (read, written))
     W = plain.W_enc / std
-    return plain._replace(W_enc=W, b_enc=plain.b_enc - W @ mean.expand(W.shape[1]), W_dec=plain.W_dec * std,
-                          b_dec=plain.b_dec * std + mean)
+    return plain._replace(W_enc=W, b_enc=plain.b_enc - W @ mean, W_dec=plain.W_dec * std_out,
+                          b_dec=plain.b_dec * std_out + mean_out)
+
+
+def exact(plain: Plain) -> Plain:
+    "The same in float64: what is added to a bias here may be taken off again when it is written."
+    return plain._replace(**{name: v.double() for name, v in plain._asdict().items() if isinstance(v, Tensor)})
 
 
 @torch.no_grad()
 def plain_of(model: nn.Module, library: str) -> Plain:
     "What a model computes, on raw activations; a ValueError with the reason where `library` has no such thing."
-    standardisation = getattr(model, 'standardisation', None)
     if isinstance(model, SAE):
-        return on_raw(plain_of_sae(model, library), standardisation)
-    if not isinstance(model, Transcoder):
+        plain = exact(plain_of_sae(model, library))
+    elif isinstance(model, Transcoder):
+        plain = exact(plain_of_family(model, library))
+    else:
         raise refuse(model, library, 'no SAE')
-    plain = plain_of_family(model, library)
-    if standardisation is not None and plain.hook_in != plain.hook_out:
-        raise refuse(model, library, 'a transcoder behind a standardisation of its input alone')
-    return on_raw(plain, standardisation)
+    if model.standardisation is None:
+        return plain
+    if plain.hook_in == plain.hook_out:
+        return on_raw(plain, model.standardisation, model.standardisation)
+    means, stds = model.standardisation
+    missing = [hook for hook in (plain.hook_in, plain.hook_out) if hook not in means]
+    if missing:
+        raise refuse(model, library, f'it has no standardisation for {missing[0]!r}')
+    return on_raw(plain, *((means[hook], stds[hook]) for hook in (plain.hook_in, plain.hook_out)))
+
+
+def in_float32(state: dict) -> dict:
+    "Tensors as they are written: whole numbers stay."
+    return {name: v.detach().cpu().to(torch.float32 if v.is_floating_point() else v.dtype).contiguous().clone()
+            for name, v in state.items()}
 
 # %% ../nbs/A11_exchange.ipynb #ac000011
 LINEAR = {'encoder.weight': 'k d', 'encoder.bias': 'k', 'decoder.weight': 'd k'}
@@ -279,14 +294,19 @@ def read_dictionary_learning(path, device='cpu') -> Transcoder:
     check_dims(weights, state, shapes, sizes, EXTRA.get(kind))
     top_k = count_of(config, stored, state, sizes['k']) if kind in HAS_K else None
     *parts, act, theta = plain_of_dict(kind, numbers_of(weights, state, shapes))
-    hook = field(stored, 'submodule_name', (str, type(None)), config, None) or name_of_layer(stored)
-    return model_of(Plain(*parts, act, top_k, theta, hook, hook)).to(device)
+    hook, about = place_told(config, stored)
+    model = model_of(Plain(*parts, act, top_k, theta, hook, hook))
+    model.record['metadata'] = about
+    return model.to(device)
 
 
-def name_of_layer(stored: dict) -> str:
-    "What a place is called where only its layer is told."
-    layer = stored.get('layer')
-    return f'layer {layer}' if isinstance(layer, int) else 'unknown'
+def place_told(path, stored: dict) -> tuple[str, dict]:
+    "The place that a configuration tells, and what else it says of where activations came from."
+    layer = field(stored, 'layer', (int, str, list, type(None)), path, None)
+    about = dict(hook_name=field(stored, 'submodule_name', (str, type(None)), path, None), layer=layer,
+                 model_name=field(stored, 'lm_name', (str, type(None)), path, None))
+    about = {name: value for name, value in about.items() if value not in (None, '')}
+    return about.get('hook_name', 'unknown' if layer is None else f'layer {layer}'), about
 
 # %% ../nbs/A11_exchange.ipynb #ac000013
 def needs_one_place(model: nn.Module, plain: Plain, library: str):
@@ -305,7 +325,7 @@ def dict_of_plain(plain: Plain) -> tuple[str, dict]:
         return 'AutoEncoderNew', linear | {'decoder.bias': bias}
     theta = torch.tensor(-1.) if plain.theta is None else plain.theta
     kind = 'AutoEncoderTopK' if plain.act == 'topk' else 'BatchTopKSAE'
-    own = {'encoder.bias': b + W @ bias, 'b_dec': bias, 'threshold': theta.float()}
+    own = {'encoder.bias': b + W @ bias, 'b_dec': bias, 'threshold': theta}
     return kind, linear | own | {'k': torch.tensor(plain.top_k, dtype=torch.int)}
 
 
@@ -321,13 +341,14 @@ def write_dictionary_learning(model: nn.Module, folder) -> Path:
     needs_one_place(model, plain, 'dictionary_learning')
     kind, state = dict_of_plain(plain)
     k, d = plain.W_dec.shape
-    trainer = dict(dict_class=kind, activation_dim=d, dict_size=k, submodule_name=plain.hook_in, layer=None, lm_name='')
+    about = model.record.get('metadata', {})
+    trainer = dict(dict_class=kind, activation_dim=d, dict_size=k, submodule_name=about.get('hook_name', plain.hook_in),
+                   layer=about.get('layer'), lm_name=about.get('model_name'))
     if kind in HAS_K:
         trainer['k'] = plain.top_k
-    state = {name: (v.float() if v.is_floating_point() else v).contiguous().clone() for name, v in state.items()}
     return write_together(folder, {
         'config.json': json_writer(dict(trainer=trainer, buffer={})),
-        'ae.pt': torch_writer(state),
+        'ae.pt': torch_writer(in_float32(state)),
     })
 
 # %% ../nbs/A11_exchange.ipynb #ac000016
@@ -377,7 +398,10 @@ def write_sparsify(model: nn.Module, folder) -> Path:
     stored = dict(activation='topk', expansion_factor=max(k // d, 1), normalize_decoder=False, num_latents=k,
                   k=plain.top_k, multi_topk=False, skip_connection=False, transcode=transcode, d_in=d)
     state = {'encoder.weight': plain.W_enc, 'encoder.bias': b, 'W_dec': plain.W_dec, 'b_dec': plain.b_dec}
-    return write_together(folder, {'cfg.json': json_writer(stored), 'sae.safetensors': tensor_writer(state)})
+    return write_together(folder, {
+        'cfg.json': json_writer(stored),
+        'sae.safetensors': tensor_writer(in_float32(state)),
+    })
 
 # %% ../nbs/A11_exchange.ipynb #ac000019
 def encoder_in(path, state: dict) -> str:
@@ -738,7 +762,9 @@ OURS = {own: name for name, own in THEIRS.items()} | {RABatchTopKSAE: 'BatchTopK
 
 def theirs_of(model: nn.Module) -> str:
     "The name of overcomplete's class for an SAE, or an error with the reason."
-    if getattr(model, 'standardisation', None) is not None:
+    if not isinstance(model, SAE):
+        raise refuse(model, 'overcomplete', 'no SAE of its kinds')
+    if model.standardisation is not None:
         raise refuse(model, 'overcomplete', 'its standardisation needs a bias of the decoder, which is not there')
     kind = OURS.get(type(model))
     if kind is None:
