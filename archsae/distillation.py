@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 from archsae.core import (
-    Float, Int, cached, check_choice, check_matrix, check_positive, file_of, generator, pick_device,
+    Float, Int, as_real, cached, check_choice, check_matrix, check_number, check_positive, check_whole, file_of,
+    generator, pick_device, shown,
 )
 from archsae.hull import hull_distance
 
@@ -269,6 +270,46 @@ def cluster_torch(A, p, seed, batch_size, max_iter, tol, device=None, dtype=None
                   engine='torch', device=(device or A.device).type, dtype=str(dtype))
     return Clusters(**{name: v.to(A.device) for name, v in kept.items()})
 
+# %% ../nbs/12_distillation.ipynb #4cae0b6a
+def real_type(name: str, value) -> torch.dtype:
+    "Return a precision of real numbers, else raise a `ValueError`."
+    if not isinstance(value, torch.dtype) or not value.is_floating_point:
+        raise ValueError(f"{name}: expected a precision such as torch.bfloat16; got {shown(value)}")
+    return value
+
+
+def from_zero(name: str, value) -> float:
+    return check_number(name, value, least=0)
+
+
+def size_from_zero(name: str, value) -> float:
+    return check_number(name, value, least=0, finite=False)
+
+
+def share(name: str, value) -> float:
+    return check_number(name, value, above=0, most=1)
+
+
+def width_of_kernel(name: str, value):
+    return value if isinstance(value, str) and value in ('scale', 'auto') else from_zero(name, value)
+
+
+OPTION_CHECKS = dict(
+    batch_size=check_positive, exact_below=size_from_zero, max_iter=check_positive, tol=from_zero, dtype=real_type,
+    cap=check_positive, neighbors=check_positive, trees=check_positive, nu=share, gamma=width_of_kernel,
+    dims=check_positive, directions=check_positive,
+)
+
+
+def not_none(**options) -> dict:
+    "Those that were given."
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def checked_options(options: dict) -> dict:
+    "Options of a way to choose points, each checked by its name."
+    return {name: OPTION_CHECKS[name](name, v) if name in OPTION_CHECKS else v for name, v in options.items()}
+
 # %% ../nbs/12_distillation.ipynb #8873300d
 def cluster(A: Float[Tensor, 'n d'], p: int, seed: int = 0, batch_size: int | None = None, exact_below: float = 5e9,
             max_iter: int | None = None, tol: float = 1e-4, engine: str = 'auto', device=None,
@@ -297,20 +338,21 @@ def cluster(A: Float[Tensor, 'n d'], p: int, seed: int = 0, batch_size: int | No
     ValueError : not finite numbers, more clusters than distinct rows, an unknown option
     """
     A = check_matrix('A', A).detach()
-    check_positive('p', p, most=len(A))
-    generator(seed)
+    p = check_positive('p', p, most=len(A))
+    seed = check_whole('seed', seed)
+    given = checked_options(dict(exact_below=exact_below, tol=tol) | not_none(
+        batch_size=batch_size, max_iter=max_iter, dtype=dtype))
     for_torch = {name: v for name, v in dict(device=device, dtype=dtype).items() if v is not None}
     if check_choice('engine', engine, ('auto', 'sklearn', 'torch')) == 'auto':
-        much = batch_size is None and A.numel() * p >= exact_below
+        much = batch_size is None and A.numel() * p >= given['exact_below']
         engine = 'torch' if for_torch or A.device.type == 'cuda' or much else 'sklearn'
-    if batch_size is not None:
-        check_positive('batch_size', batch_size)
+    how = given.get('batch_size'), given.get('max_iter', 20 if engine == 'torch' else 100), given['tol']
     if engine == 'torch':
-        device = place_to_compute(A, p, exact_below) if device is None else device
-        return cluster_torch(A, p, seed, batch_size, max_iter or 20, tol, device, dtype)
+        device = place_to_compute(A, p, given['exact_below']) if device is None else pick_device(device)
+        return cluster_torch(A, p, seed, *how, device, dtype)
     if for_torch:
         raise ValueError(f"engine: expected torch for {', '.join(for_torch)}; got sklearn")
-    return cluster_sklearn(A, p, seed, batch_size, max_iter or 100, tol)
+    return cluster_sklearn(A, p, seed, *how)
 
 # %% ../nbs/12_distillation.ipynb #63da4c0a
 def random_points(A: Float[Tensor, 'n d'], p: int, seed: int = 0) -> Float[Tensor, 'p d']:
@@ -461,20 +503,20 @@ def distil(A: Float[Tensor, 'n d'], p: int, seed: int = 0, how: str = 'kmeans', 
     ------
     ValueError : not finite numbers, more points than there are, an option that this way of choosing does not have
     """
-    options = dict(
+    options = not_none(
         batch_size=batch_size, exact_below=exact_below, max_iter=max_iter, tol=tol, engine=engine, device=device,
         dtype=dtype, end=end, cap=cap, neighbors=neighbors, trees=trees, nu=nu, gamma=gamma, dims=dims,
         directions=directions,
     )
-    options = {name: value for name, value in options.items() if value is not None}
     check_choice('how', how, SELECTORS)
     for name in options:
         check_choice(f'options of {how}', name, OPTIONS[how])
+    options = checked_options(options)
+    A = as_real('A', A)
     if how == 'kmeans':
-        return cluster(A, p, seed, **options).C.to(torch.as_tensor(A).device)
+        return cluster(A, p, seed, **options).C.to(A.device)
     if how == 'random':
         return random_points(A, p, seed)
-    A = torch.as_tensor(A)
     return A[select_rows(A, p, how, seed, **options).to(A.device)].detach().float()
 
 # %% ../nbs/12_distillation.ipynb #a242ac14

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
-from .core import Float, check_matrix, check_positive, generator
+from .core import Float, check_matrix, check_positive, check_vector, generator
 
 # %% ../nbs/18_guarantees.ipynb #48712d75
 def check_pairs(A: Tensor, A2: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -149,6 +149,15 @@ def inverse_scatter(P: Float[Tensor, 'p d'], pi: Float[Tensor, ' p']) -> Float[T
     return torch.linalg.pinv(P.T @ (pi[:, None] * P), rtol=1e-12, hermitian=True)
 
 
+def check_shares(name: str, pi, p: int) -> Float[Tensor, ' p']:
+    "Return `pi` in float64 if it is `p` positive numbers that sum to 1, else raise a `ValueError`."
+    pi = check_vector(name, pi, p).detach().double().cpu()
+    if not (pi > 0).all() or abs(pi.sum().item() - 1) > 1e-2:  # half-precision shares sum to 1 by so much
+        raise ValueError(f"{name}: expected positive numbers that sum to 1; got the smallest {pi.min().item():g} "
+                         f"and the sum {pi.sum().item():g}")
+    return pi
+
+
 def explicit_radius(C: Float[Tensor, 'p d'], pi: Float[Tensor, ' p']) -> float:
     "r0: atoms no farther than this from the mean `pi @ C` have non-negative `explicit_weights`."
     C, pi = C.double(), pi.double()
@@ -168,8 +177,14 @@ def explicit_weights(D: Float[Tensor, 'k d'], C: Float[Tensor, 'p d'], pi: Float
     Returns
     -------
     (k, p) float64. Rows sum to 1; they are not negative if the atoms are near enough to `pi @ C`.
+
+    Raises
+    ------
+    ValueError : shapes that do not match, numbers that are not finite, weights that are no shares
     """
-    C, D, pi = C.double(), D.double(), pi.double()
+    C = check_matrix('C', C).double()
+    D = check_matrix('D', D, C.shape[1]).double()
+    pi = check_shares('pi', pi, len(C)).to(C.device)
     mean = pi @ C
     P = C - mean
     return pi * (1 + (D - mean) @ inverse_scatter(P, pi) @ P.T)
@@ -204,9 +219,7 @@ def about_center(C: Float[Tensor, 'p d'], center=None) -> tuple:
     Returns the points in coordinates of their span (p, q), its basis (q, d), and the centre (d,).
     """
     C = check_matrix('C', C).detach().double().cpu()
-    center = C.mean(0) if center is None else torch.as_tensor(center).detach().double().cpu()
-    if center.shape != C.shape[1:]:
-        raise ValueError(f"center: expected shape ({C.shape[1]},) to match the points; got {tuple(center.shape)}")
+    center = C.mean(0) if center is None else check_vector('center', center, C.shape[1]).detach().double().cpu()
     V = row_space(C - center)
     return ((C - center) @ V.T).numpy(), V.numpy(), center.numpy()
 
@@ -288,6 +301,7 @@ def inradius(C: Float[Tensor, 'p d'], center=None, pi: Float[Tensor, ' p'] | Non
     ValueError : shapes that do not match, numbers that are not finite
     """
     P, V, _ = about_center(C, center)
+    pi = None if pi is None else check_shares('pi', pi, len(P))
     q = P.shape[1]
     rays = torch.randn(check_positive('starts', starts), q, generator=generator(seed), dtype=torch.float64).numpy()
     facets = [nearest_facet(P, ray) for ray in rays]

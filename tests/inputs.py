@@ -332,7 +332,7 @@ class Device:
         return [Bad(named(v), constant(v)) for v in values]
 
     def goods(self) -> list:
-        return [torch.device('cpu')]
+        return [] if self.value is None else [torch.device('cpu')]
 
 
 @dataclass(frozen=True)
