@@ -5,6 +5,7 @@ noted in each. Progress bars and warnings of kernels are left out."""
 import json
 import sys
 from pathlib import Path
+from archsae.files import replacing
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -47,7 +48,8 @@ def adopt(executed, chapter, scale):
         old['outputs'] = [tidy(o) for o in new['outputs'] if keep(o)]
         old['execution_count'] = None
     nb['metadata']['archsae'] = dict(scale=scale)
-    chapter.write_text(json.dumps(nb, indent=1, ensure_ascii=False, sort_keys=True) + '\n', encoding='utf-8')
+    with replacing(chapter) as part:
+        part.write_text(json.dumps(nb, indent=1, ensure_ascii=False, sort_keys=True) + '\n', encoding='utf-8')
     print(f'{chapter.name}: outputs of {executed}')
 
 

@@ -3,6 +3,7 @@ import difflib
 import re
 import sys
 from pathlib import Path
+from archsae.files import replacing
 
 ROOT = Path(__file__).resolve().parent.parent
 HIDDEN = re.compile(r'^\s*#\s*\|\s*(hide|default_exp)\b', re.M)
@@ -46,7 +47,8 @@ def main(check: bool) -> int:
         diff = difflib.unified_diff(old.splitlines(True), new.splitlines(True), *names)
         print(''.join(diff), end='')
     elif old != new:
-        path.write_text(new, encoding='utf-8')
+        with replacing(path) as part:
+            part.write_text(new, encoding='utf-8')
         print('README.md written')
     return int(check and old != new)
 

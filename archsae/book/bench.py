@@ -23,8 +23,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from archsae.book.scales import plain, provenance, where
+from archsae.caches import make_writable
 from archsae.codes import pre_blocks
 from archsae.core import check_choice, check_positive, pick_device, seeded
+from archsae.files import json_writer, replacing
 from archsae.relaxation import accumulating, ball_rows
 from archsae.sae import BatchTopKSAE, JumpSAE, RATopKSAE, TopKSAE
 from archsae.sparsity import batch_topk, jump_relu
@@ -781,17 +783,20 @@ def archsae_bench(argv: list | None = None) -> int:
     a = _chosen(p.parse_args(argv))
     try:
         device, s = pick_device(a.device), _asked(a)
+        if a.json:
+            make_writable(Path(a.json).expanduser().absolute().parent)  # now, and not after all has been measured
         if a.threads:
             torch.set_num_threads(check_positive('threads', a.threads))
         peers = ', '.join(name for name, module in PEERS.items() if importable(module)) or 'none installed'
         print(f'{device}, {torch.get_num_threads()} threads, torch {torch.__version__}; peers: {peers}\n')
         rows = bench_all(device, a.batch, s, a.repeats, a.memory, a.seed)
-    except ValueError as e:
+    except (ValueError, OSError) as e:
         p.error(str(e))
     for g in goals(rows):
         at = f", B = {g['B']}" if g['B'] else ''
         print(f"{g['met']:3}  {g['measured']:.3g} ({g['wanted']}), {g['goal']}{at}, against {g['against']}")
     if a.json:
         kept = dict(volatile=provenance(str(device)), goals=goals(rows), rows=rows)
-        Path(a.json).write_text(json.dumps(plain(kept), indent=1) + '\n')
+        with replacing(Path(a.json).expanduser()) as part:
+            json_writer(plain(kept))(part)
     return 0

@@ -8,9 +8,7 @@ __all__ = ['LEFT_OUT', 'PASSES_OF_KMEANS', 'Training', 'Fit', 'Data', 'cost', 'e
 # %% ../../nbs/A5_estimate.ipynb #8157b78b
 import ast
 import functools
-import json
 import math
-from pathlib import Path
 from typing import Callable, NamedTuple
 from archsae.book.arms import ARMS
 from archsae.book.bench import Shape, bench, numbers_moved, operations
@@ -18,11 +16,12 @@ from archsae.book.identifiability import SAES
 from archsae.book.plausibility import TABLE2_METHODS
 from archsae.book.scales import sizes
 from archsae.core import cache_folder, memory_for_activations, pick_device
+from archsae.files import field, read_json
 
 # %% ../../nbs/A5_estimate.ipynb #194e0e06
 def code_cells(path) -> list:
     "The code cells of a notebook."
-    cells = json.loads(Path(path).read_text(encoding='utf-8'))['cells']
+    cells = field(read_json(path, most=2**30), 'cells', list, path)
     return [cell for cell in cells if cell['cell_type'] == 'code']
 
 

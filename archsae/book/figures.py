@@ -9,7 +9,6 @@ __all__ = ['CHAPTER', 'name_of', 'chapters', 'select', 'declared_figures', 'Job'
 import argparse
 import ast
 import contextlib
-import json
 import os
 import re
 import shutil
@@ -22,6 +21,7 @@ from typing import Callable, NamedTuple
 from archsae.book.estimate import PAPER_FIVE, code_cells, declared_parameters, estimate, show_estimate
 from archsae.book.scales import SCALES, begin, nearest, sizes, source_suffix, table_file
 from archsae.core import check_positive, project_root
+from archsae.files import read_json
 
 # %% ../../nbs/32_figures.ipynb #2cfed6aa
 CHAPTER = re.compile(r'(\d+|A\d+)_(\w+)')  # 06_sparsity, A2_collages
@@ -295,7 +295,7 @@ class Progress:
 
     @staticmethod
     def _cells(job: Job) -> int:
-        cells = json.loads(job.path.read_text(encoding='utf-8'))['cells']
+        cells = read_json(job.path, most=2**30)['cells']
         return len(cells) + bool(job.params)  # papermill adds one
 
     def state(self) -> str:

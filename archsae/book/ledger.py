@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 import numpy as np
 from archsae.book.scales import column, plain, table_file, where
+from archsae.files import bad_file, replacing
 
 # %% ../../nbs/33_ledger.ipynb #7c8bc02b
 class Number(NamedTuple):
@@ -28,8 +29,11 @@ class Number(NamedTuple):
 def load_figures(folder) -> dict:
     "The files of all figures of a folder, by name; the ledger's own files are left out."
     found = {}
-    for path in sorted(Path(folder).glob('*.json')):
-        content = json.loads(path.read_text(encoding='utf-8'))
+    for path in sorted(Path(folder).expanduser().glob('*.json')):
+        try:
+            content = json.loads(path.read_text(encoding='utf-8'))
+        except ValueError as e:
+            raise bad_file(path, 'file', 'JSON', str(e)) from None
         is_figure = isinstance(content, dict) and isinstance(content.get('rows'), list)
         if is_figure and not path.stem.startswith('claims'):
             found[path.stem] = content
@@ -214,4 +218,5 @@ def _summed_up(row: dict, says: dict) -> dict:
 def write_ledger(ledger: list, path):
     "Write rows from `judge` into a JSON file, one claim a line, numbers rounded to 6 significant digits."
     lines = ',\n'.join(json.dumps(plain(row), ensure_ascii=False) for row in ledger)
-    Path(path).write_text(f'[\n{lines}\n]\n', encoding='utf-8')
+    with replacing(Path(path).expanduser()) as part:
+        part.write_text(f'[\n{lines}\n]\n', encoding='utf-8')

@@ -336,11 +336,12 @@ def read_figure(name: str, folder: Path | None = None) -> dict:
     Raises
     ------
     FileNotFoundError : there is none of this name
+    ValueError : its file is damaged
     """
-    path = Path(folder or project_root()/'figures')/f'{name}.json'
+    path = Path(folder or project_root()/'figures').expanduser()/f'{name}.json'
     if not path.exists():
         raise FileNotFoundError(f"name: no figure {name!r} at {path}; draw it with archsae_figures")
-    return json.loads(path.read_text(encoding='utf-8'))
+    return read_json(path, most=2**30)
 
 
 def where(rows: list, **columns) -> list:
