@@ -206,7 +206,26 @@ def fitted(name: str, x, like: Tensor) -> Tensor:
     on_its_own = isinstance(x, Tensor)
     x = as_real(name, x)
     x = x if on_its_own else x.to(like.device)
-    return x if torch.is_autocast_enabled(like.device.type) else x.to(like.dtype)
+    by_itself = torch.is_autocast_enabled(like.device.type) and x.dtype != torch.float64
+    return x if by_itself else x.to(like.dtype)
+
+# %% ../nbs/00_core.ipynb #e9036eab
+def nonzero(size: Tensor) -> Tensor:
+    "Sizes to divide by: 1 in place of 0, so that what is zero stays zero."
+    return torch.where(size == 0, 1., size)
+
+
+def usual_scale(D: Tensor, size: Tensor) -> Tensor:
+    "`D`, divided by `size`, that of its largest number, where squares would be lost or be infinite."
+    wide, own = torch.finfo(torch.promote_types(D.dtype, torch.float32)), torch.finfo(D.dtype)
+    least, most = max(wide.tiny**.25, 100 * own.tiny), min(wide.max**.25, own.max**.5)
+    return torch.where((size > least) & (size < most), D, D / nonzero(size))
+
+
+def unit_rows(D: Tensor) -> Tensor:
+    "Rows of `D` (..., d) divided by their l2 norms, whatever their scale; rows of zeros stay zero."
+    D = usual_scale(D, D.abs().amax(-1, keepdim=True))
+    return D / nonzero(D.norm(dim=-1, keepdim=True))
 
 # %% ../nbs/00_core.ipynb #346ee68c
 def check_list(name: str, value, least: int = 1) -> list:
@@ -591,12 +610,14 @@ def from_config(config: dict):
     >>> twin = from_config(sae.config)
     >>> twin.load_state_dict(sae.state_dict())
     """
+    if not isinstance(config, dict):
+        raise ValueError(f"config: expected a dict, such as `sae.config`; got {shown(config)}")
     arguments = dict(config)
     name = arguments.pop('class', None)
-    if name not in Configured.kinds:
+    if isinstance(name, str) and name not in Configured.kinds:
         import archsae
 
-        getattr(archsae, str(name), None)  # imports the chapter that defines it
+        getattr(archsae, name, None)  # imports the chapter that defines it
     kind = Configured.kinds[check_choice('config: class', name, sorted(Configured.kinds))]
     try:
         with torch.inference_mode(False):
