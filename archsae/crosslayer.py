@@ -19,7 +19,9 @@ from archsae.family import (
     norm_factor, window_jump,
 )
 from .hull import project_rows
-from .relaxation import ball_rows, check_delta, simplex_rows_, spread, stamp, watch_optimizers
+from archsae.relaxation import (
+    ball_rows, check_delta, is_on_simplex, simplex_rows_, spread, stamp, watch_optimizers,
+)
 from .sparsity import batch_topk, threshold_codes, topk
 from .stability import match_atoms, stability
 from .supports import first_weights
@@ -411,7 +413,7 @@ class TokenMixtures(Configured, nn.Module):
     "What atoms that are mixtures of tokens are made of: rows of W on the simplex, gains, Lambda in its balls."
 
     def __init__(self, points: Float[Tensor, 'L p d'], nb_concepts: int, delta: float = 0., gain: bool = False,
-                 init: str | Tensor = 'identity', rule: str = 'retraction', device='cpu'):
+                 init: str | Tensor | None = 'identity', rule: str = 'retraction', device='cpu'):
         super().__init__()
         watch_optimizers()
         C = check_layers_of_points(points).detach().to(device).clone()
@@ -419,7 +421,7 @@ class TokenMixtures(Configured, nn.Module):
         L, p, d = C.shape
         joined = C.transpose(0, 1).flatten(1)  # what a token has at all layers
         self.register_buffer('C', C)
-        self.W = nn.Parameter(torch.stack([first_weights(k, joined, init) for _ in range(L)]).to(C))
+        self.W = nn.Parameter(first_layers(L, k, joined, init).to(C))
         t = torch.triu_indices(L, L)[1]
         self.mu = nn.Parameter(-(t + 1).to(C).log())  # of the pairs (l, t), l <= t, row by row
         self.nu = nn.Parameter(torch.zeros(L, k).to(C)) if gain else None
@@ -435,8 +437,7 @@ class TokenMixtures(Configured, nn.Module):
     @classmethod
     def _from_config(cls, arguments: dict):
         L, p, d = arguments['points']
-        blank = torch.ones(arguments['nb_concepts'], p)  # no random numbers are drawn for weights that are yet to come
-        return cls(**arguments | dict(points=torch.zeros(L, p, d), init=blank))
+        return cls(**arguments | dict(points=torch.zeros(L, p, d), init=None))
 
     def extra_repr(self) -> str:
         L, p, d = self.C.shape
@@ -460,7 +461,7 @@ class TokenMixtures(Configured, nn.Module):
     def retract_(self):
         "Bring W back to the simplex and Lambda into its balls, in place; nothing to do if neither changed since."
         made_of = (self.W,) if self.Relax is None else (self.W, self.Relax)
-        if self._feasible != stamp(*made_of):
+        if self._feasible != stamp(*made_of) and not self.W.is_meta:
             bring_back_(self.W, self.rule, self.Relax, self.radius())
             self._feasible = stamp(*made_of)
         return self
@@ -468,9 +469,17 @@ class TokenMixtures(Configured, nn.Module):
 # %% ../nbs/28_crosslayer.ipynb #959e537b
 def check_layers_of_points(points: Tensor) -> Tensor:
     "The points, if they are finite numbers of shape (L, p, d)."
-    if points.ndim != 3 or 0 in points.shape or not points.isfinite().all():
+    finite = points.is_meta or points.isfinite().all()
+    if points.ndim != 3 or 0 in points.shape or not finite:
         raise ValueError(f"points: expected finite numbers of shape (L, P, d); got {tuple(points.shape)}")
     return points
+
+
+def first_layers(L: int, k: int, joined: Float[Tensor, 'p Ld'], init) -> Float[Tensor, 'L k p']:
+    "The first weights of every layer; even ones where `init` is None, for weights that are yet to come."
+    if init is None:
+        return torch.full((L, k, len(joined)), 1 / len(joined))
+    return torch.stack([first_weights(k, joined, init) for _ in range(L)])
 
 
 def bring_back_(W: Float[Tensor, 'L k p'], rule: str, Relax: Float[Tensor, 'L k d'] | None, radius: list):
@@ -478,7 +487,7 @@ def bring_back_(W: Float[Tensor, 'L k p'], rule: str, Relax: Float[Tensor, 'L k 
     for w in W:
         if rule == 'projection':
             w.copy_(project_rows(w))
-        else:
+        elif not is_on_simplex(w, rule):  # a second time changes nothing
             simplex_rows_(w)
     if Relax is not None:
         for own, r in zip(Relax, radius):

@@ -11,8 +11,10 @@ import warnings
 import numpy as np
 import torch
 from torch import Tensor
-from .core import Bool, Configured, Float, Int, generator, pick_device
-from .core import check_choice, check_matrix, check_positive
+from archsae.core import (
+    Bool, Configured, Float, Int, as_real, check_choice, check_flag, check_list, check_matrix, check_number, check_positive,
+    check_rows, check_whole, generator, pick_device,
+)
 from .distillation import cluster, nearest
 from .hull import project_rows
 from .metrics import in_float64
@@ -185,8 +187,24 @@ def mixed_atoms(Z: Float[Tensor, 'n k'], A: Float[Tensor, 'n d'], W: Float[Tenso
 def gathered(A) -> Tensor:
     "A matrix as it is; of a DataLoader, or anything else that gives batches, all their rows."
     if isinstance(A, (Tensor, np.ndarray)):
-        return torch.as_tensor(A)
-    return torch.cat([torch.as_tensor(extract_input(batch)) for batch in A])
+        return as_real('A', A)
+    parts = [check_rows('A', extract_input(batch)) for batch in check_list('A', A)]
+    widths = sorted({part.shape[1] for part in parts})
+    if len(widths) > 1:
+        raise ValueError(f"A: expected batches of one width; got widths {widths}")
+    return torch.cat(parts)
+
+
+LARGEST = 1e15  # of which float32 still knows the sum of many squares
+
+
+def check_size(name: str, A: Tensor) -> Tensor:
+    "Return `A` in float32 at least, if no number of it is too large to be squared, else raise a `ValueError`."
+    A = A.to(torch.promote_types(A.dtype, torch.float32))
+    largest = A.abs().max().item()
+    if largest > LARGEST:
+        raise ValueError(f"{name}: expected numbers of size at most {LARGEST:g}; got {largest:g}: divide by their scale")
+    return A
 
 # %% ../nbs/19_factorizations.ipynb #1ed68310
 class Factorization(Configured, torch.nn.Module):
@@ -208,9 +226,8 @@ class Factorization(Configured, torch.nn.Module):
 
     def __init__(self, nb_concepts: int, device='cpu', seed: int = 0):
         super().__init__()
-        generator(seed)
         self.nb_concepts = check_positive('nb_concepts', nb_concepts)
-        self.seed = seed
+        self.seed = check_whole('seed', seed)
         self.register_buffer('_place', torch.empty(0, device=pick_device(device)), persistent=False)
         for name in self.learned + self.kept:
             self.register_buffer(name, None, persistent=name in self.learned)
@@ -222,7 +239,7 @@ class Factorization(Configured, torch.nn.Module):
 
     def _check(self, A, width: int | None = None) -> Float[Tensor, 'n d']:
         "Activations on the device, checked."
-        A = check_matrix('A', gathered(A), width).detach().to(self.device)
+        A = check_size('A', check_matrix('A', gathered(A), width).detach()).to(self.device)
         if self.nonnegative and (A < 0).any():
             raise ValueError(f"A: expected no negative numbers for {type(self).__name__}; got {(A < 0).sum().item()} "
                              f"of {A.numel()} below 0, the smallest {A.min().item():.3g}; "
@@ -231,7 +248,8 @@ class Factorization(Configured, torch.nn.Module):
 
     def _check_new(self, A) -> Float[Tensor, 'n d']:
         "New activations, for a dictionary that is there."
-        return self._check(A, self.get_dictionary('encode').shape[1])
+        D = self.get_dictionary('encode')
+        return self._check(A, D.shape[1]).to(D.dtype)
 
     def _check_fit(self, A, most: str = 'n') -> Float[Tensor, 'n d']:
         "Activations to learn from: at least as many rows (if `most` is 'min(n, d)', and columns) as atoms."
@@ -256,7 +274,7 @@ class Factorization(Configured, torch.nn.Module):
     def decode(self, Z: Float[Tensor, 'n k']) -> Float[Tensor, 'n d']:
         "Reconstructions from codes."
         D = self.get_dictionary('decode')
-        Z = check_matrix('Z', Z, len(D)).to(D)
+        Z = check_size('Z', check_matrix('Z', Z, len(D))).to(D)
         return Z @ D if self.mean is None else Z @ D + self.mean
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
@@ -279,7 +297,11 @@ def quiet(f, X: Tensor):
 
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', ConvergenceWarning)
-        return f(X.cpu().numpy())
+        try:
+            return f(X.cpu().numpy())
+        except ValueError as e:
+            kind = type(f.__self__).__name__
+            raise ValueError(f"A: expected numbers that scikit-learn's {kind} can use; got {e}") from e
 
 
 class SkModel(Factorization):
@@ -321,7 +343,11 @@ class SkModel(Factorization):
         D, mean = self.read()
         self.D = torch.as_tensor(np.array(D)).to(A)
         self.mean = None if mean is None else torch.as_tensor(np.array(mean)).to(A)
+        self.forget_more()
         return self.encode(A), self.D
+
+    def forget_more(self):
+        "Let the estimator know no more than what is saved, so that one that is loaded gives the same codes."
 
     def encode(self, A: Float[Tensor, 'n d']) -> Float[Tensor, 'n k']:
         "Codes of any activations (or a DataLoader of them) for the atoms as they were learned."
@@ -400,10 +426,20 @@ class SkICA(SkModel):
     def read(self):
         return self.model.mixing_.T, self.model.mean_
 
+    def unmixing(self):
+        return np.linalg.pinv(self.D.cpu().numpy().T)
+
+    def forget_more(self):
+        self.model.components_ = self.unmixing()
+
     def restored(self):
         model = super().restored()
-        model.components_ = np.linalg.pinv(model.components_.T)  # of the mixing matrix
+        model.components_ = self.unmixing()
         return model
+
+# %% ../nbs/19_factorizations.ipynb #4c5d9c92
+FIT_ALGORITHMS = ('cd', 'lars')  # scikit-learn's names
+TRANSFORM_ALGORITHMS = ('lasso_cd', 'lasso_lars', 'lars', 'omp', 'threshold')
 
 # %% ../nbs/19_factorizations.ipynb #a73f07e7
 class SkNMF(SkModel):
@@ -439,7 +475,13 @@ class SkSparsePCA(SkModel):
 
     def __init__(self, nb_concepts: int, device='cpu', sparsity: float = 1., fit_method: str = 'cd',
                  tolerance: float = 1e-3, *, seed: int = 0, **kwargs):
-        told = dict(alpha=sparsity, method=fit_method, tol=tolerance, batch_size=256, max_iter=20)
+        told = dict(
+            alpha=check_number('sparsity', sparsity, least=0),
+            method=check_choice('fit_method', fit_method, FIT_ALGORITHMS),
+            tol=check_number('tolerance', tolerance, least=0),
+            batch_size=256,
+            max_iter=20,
+        )
         super().__init__(nb_concepts, device, seed=seed, **told | kwargs)
 
     def make(self):
@@ -462,8 +504,14 @@ class SkDictionaryLearning(SkModel):
 
     def __init__(self, nb_concepts: int, device='cpu', sparsity: float = 1., fit_algorithm: str = 'cd',
                  transform_algorithm: str = 'lasso_cd', tolerance: float = 1e-3, *, seed: int = 0, **kwargs):
-        told = dict(alpha=sparsity, fit_algorithm=fit_algorithm, transform_algorithm=transform_algorithm,
-                    tol=tolerance, batch_size=256, max_iter=20)
+        told = dict(
+            alpha=check_number('sparsity', sparsity, least=0),
+            fit_algorithm=check_choice('fit_algorithm', fit_algorithm, FIT_ALGORITHMS),
+            transform_algorithm=check_choice('transform_algorithm', transform_algorithm, TRANSFORM_ALGORITHMS),
+            tol=check_number('tolerance', tolerance, least=0),
+            batch_size=256,
+            max_iter=20,
+        )
         super().__init__(nb_concepts, device, seed=seed, **told | kwargs)
 
     def make(self):
@@ -568,15 +616,11 @@ class Alternating(Factorization):
     def __init__(self, nb_concepts: int, device, tol: float, solver: str, l1_penalty: float, init: str | None,
                  seed: int, verbose: bool, max_iter: int):
         super().__init__(nb_concepts, device, seed)
-        for name, v in dict(tol=tol, l1_penalty=l1_penalty).items():
-            number = isinstance(v, (int, float)) and not isinstance(v, bool)
-            if not (number and 0 <= v < float('inf')):
-                raise ValueError(f"{name}: expected a finite number >= 0; got {v!r}")
-        self.tol = tol
+        self.tol = check_number('tol', tol, least=0)
         self.solver = check_choice('solver', solver, self.solvers)
-        self.l1_penalty = l1_penalty
+        self.l1_penalty = check_number('l1_penalty', l1_penalty, least=0)
         self.init = check_choice('init', self.default_init if init is None else init, STARTS)
-        self.verbose = verbose
+        self.verbose = check_flag('verbose', verbose)
         self.max_iter = check_positive('max_iter', max_iter)
 
     def project(self, Z: Float[Tensor, 'n k']) -> Float[Tensor, 'n k']:
@@ -655,8 +699,9 @@ class Alternating(Factorization):
         tol : stop when no row's objective falls by more than this share of its energy in fifty steps; a hundredth
             of the model's where not given
         """
-        A = self._check_new(A).to(self.D.dtype)
-        tol = self.tol / 100 if tol is None else tol
+        A = self._check_new(A)
+        max_iter = check_positive('max_iter', max_iter)
+        tol = self.tol / 100 if tol is None else check_number('tol', tol, least=0)
         Z = self.first_codes(A)
         values = self.values_of(Z, A)
         for done in range(0, max_iter, 50):
@@ -764,14 +809,14 @@ class ConvexNMF(Alternating):
     max_iter : rounds at most
     """
 
-    learned = ('D', 'mean', 'W')
-    kept = ('first_dictionary', 'C', 'points')
+    learned = ('D', 'mean', 'W', 'points')
+    kept = ('first_dictionary', 'C')
 
     def __init__(self, nb_concepts: int, device='cpu', tol: float = 1e-4, strict_convex: bool = False,
                  solver: str = 'pgd', verbose: bool = False, l1_penalty: float = 0., *, init: str | None = None,
                  seed: int = 0, points: Float[Tensor, 'p d'] | None = None, exchanges: int = 3, max_iter: int = 500):
         super().__init__(nb_concepts, device, tol, solver, l1_penalty, init, seed, verbose, max_iter)
-        self.strict_convex = strict_convex
+        self.strict_convex = check_flag('strict_convex', strict_convex)
         self.points = None if points is None else check_matrix('points', points).detach()
         self.exchanges = check_positive('exchanges', exchanges)
 

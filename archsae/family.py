@@ -734,6 +734,12 @@ class SparseDictionary(Places, Trained, Configured, nn.Module):
             gate=None if self.gate is None else list(self.gate.shape),
         )
 
+    def _counters(self) -> dict:
+        return dict(current_k=self.current_k)
+
+    def _restore_counters(self, counters: dict):
+        self.current_k = counters['current_k']
+
     @classmethod
     def _from_config(cls, arguments: dict):
         cfg = config_from(arguments['cfg'], dtype=getattr(torch, arguments['dtype']))

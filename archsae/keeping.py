@@ -5,15 +5,30 @@
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/A9_keeping.ipynb #1267900b
+# %% ../nbs/A9_keeping.ipynb #474932fa
+import functools
+import html
 import importlib
+import inspect
+import itertools
+import math
+import platform
+import re
+import types
+import typing
 from pathlib import Path
 from typing import Callable, NamedTuple
-from torch import nn
-from .core import from_config
-from .files import json_writer, read_json, read_tensors, tensor_writer, write_together
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from .core import Configured, from_config, needs, pick_device, shown
+from archsae.files import (
+    bad_file, check_shapes, field, finite, json_writer, read_header, read_json, read_tensors, replacing, sha256_of,
+    tensor_writer,
+)
 
-# %% ../nbs/A9_keeping.ipynb #1c1d29f9
+# %% ../nbs/A9_keeping.ipynb #7b01253a
 class Format(NamedTuple):
     "A way to keep a model in files. Each module that knows some has a table FORMATS, name -> Format."
 
@@ -24,41 +39,477 @@ class Format(NamedTuple):
     write: Callable | None
     "(model, folder) -> folder; None where only reading is offered"
 
-# %% ../nbs/A9_keeping.ipynb #df7ee855
-def save_model(model: nn.Module, folder: str | Path) -> Path:
-    "Write `config.json` and `model.safetensors`."
+# %% ../nbs/A9_keeping.ipynb #a4a9e44d
+DEEPEST = 20  # levels of lists and dicts in one another
+
+
+def summary(v: Tensor, name: str):
+    "A tensor of one number as that number; of several, their shape and extent."
+    if v.is_complex() or v.is_meta:
+        raise ValueError(f"{name}: expected plain data; got {shown(v)}")
+    if v.numel() == 1:
+        return plain(v.item(), name)
+    facts = dict(shape=list(v.shape))
+    if v.dtype == torch.bool:
+        return facts | dict(true=int(v.sum()))
+    if v.numel():
+        v = v.detach().double()
+        facts |= dict(mean=v.mean().item(), min=v.min().item(), max=v.max().item())
+    return plain(facts, name)
+
+
+def plain_number(value: int | float):
+    "A number as JSON can hold it."
+    if isinstance(value, float) and not math.isfinite(value):
+        return dict(number=str(value))
+    return value
+
+
+def plain_text(value: str, name: str) -> str:
+    "A text that can be written in UTF-8."
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{name}: expected a text of whole characters; got {value!r:.60}") from None
+    return value
+
+# %% ../nbs/A9_keeping.ipynb #e376762a
+def plain(value, name: str, depth: int = 0):
+    "A value as JSON can hold it, else a `ValueError`; `name` is where it was."
+    if isinstance(value, (np.generic, np.ndarray)):
+        value = torch.as_tensor(value) if value.dtype.kind in 'biuf' else value.tolist()
+    if isinstance(value, (Path, torch.dtype, torch.device)):
+        value = str(value)
+    if isinstance(value, Tensor):
+        return summary(value, name)
+    if isinstance(value, (list, tuple)) and depth < DEEPEST:
+        return [plain(v, f'{name}[{i}]', depth + 1) for i, v in enumerate(value)]
+    if isinstance(value, dict) and depth < DEEPEST:
+        keys = [key for key in value if not isinstance(key, str)]
+        if keys:
+            raise ValueError(f"{name}: expected texts as keys; got {shown(keys[0])}")
+        return {plain_text(key, name): plain(v, f'{name}.{key}', depth + 1) for key, v in value.items()}
+    if isinstance(value, str):
+        return plain_text(value, name)
+    if isinstance(value, float) or (isinstance(value, int) and abs(value) < 2**64):
+        return plain_number(value)
+    if value is None:
+        return None
+    raise ValueError(f"{name}: expected plain data (numbers, texts, lists and dicts of these); got {shown(value)}")
+
+
+def as_written(value):
+    "What `plain` was given, as far as it still knows."
+    if isinstance(value, list):
+        return [as_written(v) for v in value]
+    if not isinstance(value, dict):
+        return value
+    if value.get('number') in ('nan', 'inf', '-inf') and len(value) == 1:
+        return float(value['number'])
+    return {key: as_written(v) for key, v in value.items()}
+
+# %% ../nbs/A9_keeping.ipynb #6daa509d
+@functools.cache
+def makers() -> set:
+    "The functions of torch that make a tensor on a device."
+    from torch.utils._device import _device_constructors
+
+    return _device_constructors()
+
+
+class OnPaper(TorchFunctionMode):
+    "Within it tensors have shapes and no numbers, none has more than `most` bytes, and there are at most `count`."
+
+    def __init__(self, most: float = math.inf, count: float = math.inf):
+        super().__init__()
+        self.most, self.count = most, count
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = dict(kwargs or {})
+        if func in (Tensor.to, Tensor.cpu, Tensor.cuda):
+            return self.cast(*args, **kwargs)
+        if func in makers() or kwargs.get('device') is not None:
+            kwargs['device'] = 'meta'
+            kwargs.pop('generator', None)
+        made = func(*args, **kwargs)
+        if isinstance(made, Tensor):
+            self.note(made)
+        return made
+
+    def cast(self, v: Tensor, *wanted, **named) -> Tensor:
+        "A tensor in another precision; it stays on paper."
+        kinds = [getattr(w, 'dtype', w) for w in (*wanted, *named.values())]
+        kinds = [kind for kind in kinds if isinstance(kind, torch.dtype)]
+        return v.type(kinds[0]) if kinds else v
+
+    def note(self, made: Tensor):
+        self.count -= 1
+        if made.numel() * made.element_size() > self.most or self.count < 0:
+            raise ValueError(f"config: expected tensors that the file holds; got one of shape {tuple(made.shape)}"
+                             if self.count >= 0 else "config: expected tensors that the file holds; got far more")
+
+# %% ../nbs/A9_keeping.ipynb #3fe537a2
+def tensors_of(model: nn.Module) -> dict:
+    "What is in the `state_dict` of a model, name -> tensor, as it is: nothing is brought back to where it belongs."
+    found = {}
+    for prefix, module in model.named_modules(remove_duplicate=False):
+        buffers = {name: v for name, v in module._buffers.items() if name not in module._non_persistent_buffers_set}
+        for name, v in (module._parameters | buffers).items():
+            if v is not None:
+                found[f'{prefix}.{name}' if prefix else name] = v
+    return found
+
+
+def parts_of(model: nn.Module) -> list:
+    "Every part of a model as its name, class and arguments: two models with the same parts do the same with numbers."
+    return [(name, type(part).__name__, part.extra_repr()) for name, part in model.named_modules()]
+
+
+def drawn(config: dict, most: float = math.inf, count: float = math.inf) -> nn.Module:
+    "The model that a configuration tells, on paper."
+    with torch.inference_mode(False), OnPaper(most, count):
+        return from_config(config)
+
+# %% ../nbs/A9_keeping.ipynb #b9b249a2
+VERSION = 1
+LARGEST = 2**24  # bytes of config.json
+UNSET = ('running_threshold', 'theta_inf')  # buffers that are NaN until a threshold for inference is known
+
+
+def check_numbers(state: dict, complain: Callable):
+    "Whether all numbers are finite, but for thresholds that are not known yet; `complain` makes the error."
+    for name, v in state.items():
+        if v.is_floating_point() and v.numel() and not finite(v):
+            may_be_unset = name.rsplit('.')[-1] in UNSET and not v.isinf().any()
+            if not may_be_unset:
+                raise complain(name, 'finite numbers', 'NaN or Inf')
+
+
+def not_to_be_kept(name: str, expected: str, got: str) -> ValueError:
+    return ValueError(f"{name}: expected {expected}; got {got}")
+
+
+def check_can_be_made_again(model: nn.Module, config: dict, state: dict):
+    "Whether a model is what its configuration says."
+    remedy = "give an encoder of your own a name with EncoderFactory.register_module, and a normalization by its name"
+    try:
+        twin = drawn(as_written(config))
+    except Exception as e:  # whatever stands in the way is what the user has to hear
+        raise ValueError(f"model: expected one that can be made again from its configuration ({remedy}); "
+                         f"got {type(model).__name__}, where {e}") from e
+    own = {name: tuple(v.shape) for name, v in state.items()}
+    told = expected_shapes(twin, own)
+    differ = sorted(name for name in {*own, *told} if own.get(name) != told.get(name))
+    differ = differ or [a for a, b in itertools.zip_longest(parts_of(model), parts_of(twin)) if a != b]
+    if differ:
+        raise ValueError(f"model: expected one that is what its configuration says ({remedy}); got another {differ[0]}")
+
+# %% ../nbs/A9_keeping.ipynb #48959683
+def expected_shapes(twin: nn.Module, own: dict) -> dict:
+    """The shapes that a state has to have, name -> shape, if the model is `twin`.
+
+    A factorisation has atoms after its first `fit` only; their width is that of `own`, the shapes there are.
+    """
+    shapes = {name: tuple(v.shape) for name, v in tensors_of(twin).items()}
+    for prefix, part in twin.named_modules():
+        lead = f'{prefix}.' if prefix else ''
+        there = [name for name in getattr(part, 'learned', ()) if lead + name in own]
+        if there:
+            sizes = {name: own[lead + name] for name in there}
+            shapes |= {lead + name: shape for name, shape in learned_shapes(part.nb_concepts, sizes).items()}
+    return shapes
+
+
+def learned_shapes(k: int, own: dict) -> dict:
+    "What the tensors of a factorisation that was fitted look like: d and p are known from one of them."
+    d = next((own[name][-1] for name in ('D', 'points', 'mean') if own.get(name)), None)
+    p = next((own[name][i] for name, i in (('points', 0), ('W', -1)) if own.get(name)), None)
+    shapes = dict(D=(k, d), mean=(d,), W=(k, p), points=(p, d))
+    needed = {'D'} if set(own) - {'points'} else set()  # points are there before the atoms
+    return {name: shapes[name] for name in {*own, *needed}}
+
+# %% ../nbs/A9_keeping.ipynb #bcb15890
+def counters_of(model: nn.Module) -> dict:
+    "Counters of all parts, name of the part -> name -> number."
+    return {name: part._counters() for name, part in model.named_modules()
+            if isinstance(part, Configured) and part._counters()}
+
+
+def scale_tensors(model: nn.Module) -> dict:
+    "The standardisation, under the names it has in the file."
+    found = {}
+    for place, (mean, std) in model._scales.items():
+        found |= {f'standardisation/mean/{place}': mean, f'standardisation/std/{place}': std}
+    return found
+
+
+def facts_of(model: nn.Module, state: dict, metrics: dict | None, data) -> dict:
+    "All of `config.json` that does not depend on the other file."
     from archsae import __version__
 
-    config = dict(archsae=__version__, config=model.config)
-    return write_together(folder, {
-        'config.json': json_writer(config),
-        'model.safetensors': tensor_writer(model.state_dict()),
-    })
+    told = model.record | ({} if metrics is None else dict(metrics=metrics)) | ({} if data is None else dict(data=data))
+    record = plain(told, 'record')
+    return dict(
+        format='archsae', version=VERSION, config=plain(model.config, 'config'), counters=counters_of(model),
+        frozen=[name for name, p in model.named_parameters() if not p.requires_grad],
+        tensors={name: dict(dtype=str(v.dtype).removeprefix('torch.'), shape=list(v.shape))
+                 for name, v in state.items()},
+        standardisation=list(model._scales), metrics=record.pop('metrics', None), record=record,
+        metadata=plain(getattr(model, 'metadata', None), 'metadata'),
+        versions=dict(archsae=__version__, torch=torch.__version__, python=platform.python_version()))
 
-# %% ../nbs/A9_keeping.ipynb #11067218
-CHAPTERS = 'sae', 'pursuit', 'factorizations', 'transcoder', 'crosslayer', 'lorsa'
+# %% ../nbs/A9_keeping.ipynb #abf49652
+def save_model(model: nn.Module, folder: str | Path, *, metrics: dict | None = None, data=None) -> Path:
+    "Write a model and what is known about it; see `Keeps.save`."
+    if not isinstance(model, Configured):
+        raise ValueError(f"model: expected one of this package; got {shown(model)}")
+    state = model.state_dict() | scale_tensors(model)
+    facts = facts_of(model, state, metrics, data)
+    check_numbers(state, not_to_be_kept)
+    check_can_be_made_again(model, facts['config'], tensors_of(model))
+    folder = Path(folder).expanduser()
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(folder/'config.json') as told, replacing(folder/'model.safetensors') as weights:
+        tensor_writer(state)(weights)  # takes its place first: the file that vouches for it comes last
+        facts['weights'] = dict(file='model.safetensors', bytes=weights.stat().st_size, sha256=sha256_of(weights))
+        json_writer(facts)(told)
+        if told.stat().st_size > LARGEST:
+            raise ValueError(f"record: expected at most {LARGEST} bytes of JSON; got {told.stat().st_size}")
+    return folder
+
+# %% ../nbs/A9_keeping.ipynb #a38c8f5c
+class Stored(NamedTuple):
+    "What `config.json` says, checked as far as it can be without the weights."
+
+    config: dict
+    counters: dict
+    frozen: list | None
+    tensors: dict | None
+    places: list
+    record: dict
+    metadata: dict | None
+    weights: dict | None
 
 
-def load_model(folder: str | Path, device: str = 'cpu') -> nn.Module:
-    "The model that `save_model` wrote, in evaluation mode and in the precision of its weights; no code is run."
-    folder = Path(folder)
-    stored = read_json(folder/'config.json')
+CHAPTERS = ('relaxation', 'sae', 'hull', 'pursuit', 'factorizations', 'transcoder', 'crosslayer', 'lorsa')
+
+
+def known_class(path: Path, name: str) -> type:
+    "The class of a name; only classes that say how they are made from a configuration are looked for."
     for chapter in CHAPTERS:
-        importlib.import_module(f'archsae.{chapter}')  # the classes that a configuration may name
-    model, (state, _) = from_config(stored['config']), read_tensors(folder/'model.safetensors', may_be_infinite=True)
-    kinds = {v.dtype for v in state.values() if v.is_floating_point()}
-    if len(kinds) == 1:
-        model.to(kinds.pop())
-    model.load_state_dict(state, strict=True)
+        if name in Configured.kinds:
+            break
+        importlib.import_module(f'archsae.{chapter}')
+    if name not in Configured.kinds:
+        raise bad_file(path, 'config: class', f"one of {', '.join(sorted(Configured.kinds))} (one of your own has to be "
+                       "imported first)", name)
+    return Configured.kinds[name]
+
+
+def read_facts(path: Path) -> Stored:
+    "What `config.json` says; one of version 0.2 had the configuration only."
+    stored = read_json(path, LARGEST)
+    config = field(stored, 'config', dict, path)
+    if set(stored) == {'archsae', 'config'}:
+        return Stored(config, {}, None, None, [], {}, None, None)
+    field(stored, 'format', str, path, check='archsae'.__eq__, wanted="'archsae'")
+    field(stored, 'version', int, path, check=VERSION.__ge__, wanted=f'a version up to {VERSION} (a newer archsae '
+          'reads newer ones)')
+    metrics = field(stored, 'metrics', (dict, type(None)), path, None)
+    record = field(stored, 'record', dict, path, {}) | ({} if metrics is None else dict(metrics=metrics))
+    return Stored(
+        as_written(config), field(stored, 'counters', dict, path), list_of_texts(stored, 'frozen', path),
+        field(stored, 'tensors', dict, path), list_of_texts(stored, 'standardisation', path), as_written(record),
+        as_written(field(stored, 'metadata', (dict, type(None)), path, None)), weights_told(stored, path))
+
+# %% ../nbs/A9_keeping.ipynb #6a997599
+def list_of_texts(stored: dict, name: str, path: Path) -> list:
+    "A field that is a list of different texts."
+    found = field(stored, name, list, path)
+    if not all(isinstance(v, str) for v in found) or len(set(found)) != len(found):
+        raise bad_file(path, name, 'a list of different texts', found)
+    return found
+
+
+def weights_told(stored: dict, path: Path) -> dict:
+    "What the configuration says about the file of weights."
+    told = field(stored, 'weights', dict, path)
+    field(told, 'file', str, path, check='model.safetensors'.__eq__, wanted="'model.safetensors'")
+    field(told, 'bytes', int, path, check=(0).__le__, wanted='a number of bytes')
+    field(told, 'sha256', str, path, check=re.compile('[0-9a-f]{64}').fullmatch, wanted='64 hexadecimal digits')
+    return told
+
+# %% ../nbs/A9_keeping.ipynb #8a5d7289
+JSON_OF = {int: (int,), float: (int, float), bool: (bool,), str: (str,), type(None): (type(None),),
+           tuple: (list,), list: (list,), dict: (dict,)}
+
+
+def json_kinds(annotation) -> tuple:
+    "The kinds of JSON that an argument may have; of a tensor its shape is kept, of a module its configuration."
+    options = typing.get_args(annotation)
+    is_union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
+    if is_union:
+        return tuple(kind for option in options for kind in json_kinds(option))
+    return JSON_OF.get(typing.get_origin(annotation) or annotation, (list, dict))
+
+
+def check_kinds(path: Path, config: dict, kind: type, where: str = 'config', depth: int = 0):
+    "Whether arguments have the kinds that a constructor names; `'false'` is no bool."
+    if depth > DEEPEST:
+        raise bad_file(path, where, f'at most {DEEPEST} models in one another', 'more')
+    hints = typing.get_type_hints(kind.__init__)
+    for name, value in config.items():
+        if isinstance(value, dict) and 'class' in value:
+            inner = known_class(path, field(value, 'class', str, f'{path}: {where}.{name}'))
+            check_kinds(path, value, inner, f'{where}.{name}', depth + 1)
+        elif name in hints:
+            wanted = json_kinds(hints[name])
+            is_bool = isinstance(value, bool)
+            if not (bool in wanted if is_bool else isinstance(value, wanted)):
+                names = ', '.join(dict.fromkeys(k.__name__ for k in wanted))
+                raise bad_file(path, f'{where}.{name}', f'{names} of JSON', repr(value))
+
+# %% ../nbs/A9_keeping.ipynb #66b99578
+def identical(a, b) -> bool:
+    "Whether two values of JSON are the same; a truth value is no number, and lists are like tuples."
+    if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
+        return len(a) == len(b) and all(map(identical, a, b))
+    if isinstance(a, dict) and isinstance(b, dict):
+        return set(a) == set(b) and all(identical(a[name], b[name]) for name in a)
+    return isinstance(a, bool) == isinstance(b, bool) and bool(a == b)
+
+
+def check_told(path: Path, told: dict, own: dict, every: bool):
+    "Whether a model made from what was `told` says the same of itself; with `every` no argument may be missing."
+    for name in sorted({*told, *(own if every else ())}):
+        if name not in own:
+            raise bad_file(path, f'config.{name}', f"only {', '.join(own)}", 'this one too')
+        if name not in told:
+            raise bad_file(path, f'config.{name}', 'a value', 'no such field')
+        if isinstance(own[name], dict) and isinstance(told[name], dict) and 'class' in own[name]:
+            check_told(path, told[name], own[name], every)
+        elif not identical(told[name], own[name]):
+            raise bad_file(path, f'config.{name}', repr(own[name]), repr(told[name]))
+
+# %% ../nbs/A9_keeping.ipynb #cbf3feab
+def made_from(path: Path, config: dict, make: Callable):
+    "`make(config)`; whatever a constructor has against it is an error of the file."
+    try:
+        return make(config)
+    except ValueError as e:
+        raise ValueError(f"{path}: {e}" if str(e).startswith('config') else f"{path}: config: {e}") from None
+    except Exception as e:  # torch and Python have many words for numbers that are too large or of the wrong kind
+        raise bad_file(path, 'config', f"arguments of a {config.get('class')}", f'{type(e).__name__}: {e}') from None
+
+
+def check_twin(path: Path, stored: Stored, weights: Path, header: dict) -> nn.Module:
+    "The model on paper, if its configuration and its shapes are those of the files."
+    kind = known_class(path, field(stored.config, 'class', str, f'{path}: config'))
+    check_kinds(path, stored.config, kind)
+    most = 4 * weights.stat().st_size + 2**24
+    twin = made_from(path, stored.config, functools.partial(drawn, most=most, count=1000 + 100 * len(header)))
+    check_told(path, stored.config, plain(twin.config, 'config'), every=stored.weights is not None)
+    names = [f'standardisation/{what}/{place}' for place in stored.places for what in ('mean', 'std')]
+    own = {name: tuple(entry['shape']) for name, entry in header.items() if name not in names}
+    check_shapes(weights, header, expected_shapes(twin, own) | dict.fromkeys(names, (None,)))
+    if stored.tensors is not None:
+        check_precisions(path, stored.tensors, header)
+    return twin
+
+# %% ../nbs/A9_keeping.ipynb #91b9c37d
+PRECISIONS = dict(F64='float64', F32='float32', F16='float16', BF16='bfloat16', I64='int64', I32='int32', I16='int16',
+                  I8='int8', U8='uint8', BOOL='bool')
+
+
+def check_precisions(path: Path, told: dict, header: dict):
+    "Whether the tensors are those that the configuration tells."
+    for name in sorted({*told, *header}):
+        got = header.get(name)
+        got = got and dict(dtype=PRECISIONS.get(got['dtype'], got['dtype']), shape=got['shape'])
+        if told.get(name) != got:
+            raise bad_file(path, f'tensors.{name[:100]}', f'{got}, as in model.safetensors', told.get(name, 'none'))
+
+
+def check_weights(weights: Path, told: dict | None):
+    "Whether the file of weights is the one that the configuration was written with."
+    if told is None:
+        return
+    size = weights.stat().st_size
+    if size != told['bytes']:
+        raise bad_file(weights, 'size', f"{told['bytes']} bytes, as config.json says", size)
+    digest = sha256_of(weights)
+    if digest != told['sha256']:
+        raise bad_file(weights, 'sha256', f"{told['sha256']}, as config.json says (was the file damaged or exchanged?)",
+                       digest)
+
+# %% ../nbs/A9_keeping.ipynb #5ef66df4
+def restore(model: nn.Module, stored: Stored, state: dict, path: Path) -> nn.Module:
+    "Give a new model its numbers, counters and facts."
+    scales = {name: state.pop(name) for name in list(state) if name.startswith('standardisation/')}
+    model.load_state_dict(state, strict=True, assign=True)
+    parts = dict(model.named_modules())
+    for part in parts.values():
+        if hasattr(part, '_check_state'):
+            part._check_state()
+    for name, counters in stored.counters.items():
+        restore_counters(path, name, parts.get(name), counters)
+    if stored.frozen is not None:
+        restore_frozen(path, model, stored.frozen)
+    if stored.places:
+        mean, std = ({place: scales[f'standardisation/{what}/{place}'] for place in stored.places}
+                     for what in ('mean', 'std'))
+        named = stored.places != ['']
+        model.set_standardisation(mean if named else mean[''], std if named else std[''])
+    model.record = stored.record
+    if stored.metadata is not None:
+        model.metadata = stored.metadata
+    return model
+
+
+def restore_counters(path: Path, name: str, part, counters):
+    own = part._counters() if isinstance(part, Configured) else {}
+    if not isinstance(counters, dict) or set(counters) != set(own):
+        raise bad_file(path, f'counters.{name[:100]}', ', '.join(own) or 'no such part', counters)
+    for what in counters:
+        field(counters, what, int, path, check=range(2**63).__contains__, wanted='a whole number from 0')
+    part._restore_counters(counters)
+
+
+def restore_frozen(path: Path, model: nn.Module, frozen: list):
+    named = dict(model.named_parameters())
+    unknown = sorted(set(frozen) - set(named))
+    if unknown:
+        raise bad_file(path, 'frozen', 'names of parameters', unknown[0])
+    for name, p in named.items():
+        p.requires_grad_(name not in frozen)
+
+# %% ../nbs/A9_keeping.ipynb #d8ea1670
+def load_model(folder: str | Path, device: str = 'cpu') -> nn.Module:
+    "The model in a folder of `save_model`, in evaluation mode, each tensor in the precision it was kept in."
+    device = pick_device(device)
+    folder = Path(folder).expanduser()
+    path, weights = folder/'config.json', folder/'model.safetensors'
+    stored = read_facts(path)
+    header, _ = read_header(weights)
+    check_twin(path, stored, weights, header)
+    check_weights(weights, stored.weights)
+    state = {name: v.clone() for name, v in read_tensors(weights, may_be_infinite=True)[0].items()}
+    check_numbers(state, functools.partial(bad_file, weights))
+    with torch.inference_mode(False), torch.random.fork_rng(devices=[]):  # whoever loads draws the same numbers after
+        model = made_from(path, stored.config, from_config)
+        made_from(path, stored.config, lambda config: restore(model, stored, state, path))
     return model.to(device).eval()
 
-# %% ../nbs/A9_keeping.ipynb #53d68682
+
 def is_ours(path: Path) -> bool:
-    "Whether a folder holds a model of `save_model`."
+    "Whether a folder looks like one of `save_model`; a damaged one does, too."
     try:
-        return 'config' in read_json(Path(path)/'config.json')
-    except (OSError, ValueError):
+        stored = read_json(Path(path)/'config.json', LARGEST)
+    except OSError:
         return False
+    except ValueError:
+        return (Path(path)/'model.safetensors').is_file()
+    return 'config' in stored or stored.get('format') == 'archsae' or (Path(path)/'model.safetensors').is_file()
 
 
 FORMATS = {'archsae': Format(is_ours, load_model, save_model)}
