@@ -227,6 +227,14 @@ def identity(folder) -> tuple:
     return found.st_dev, found.st_ino
 
 
+def is_folder(entry) -> bool:
+    "Whether an entry of a folder is one itself, or a link to one; a link to itself is not."
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
 def may_be_image(entry) -> bool:
     "Whether an entry of a folder is a file by the name of an image; a link that leads nowhere counts, a pipe does not."
     if not entry.name.lower().endswith(IMAGE_ENDINGS):
@@ -246,8 +254,8 @@ def images_below(folder, seen: set) -> list:
             continue
         seen.add(identity(here))
         entries = entries_of(here)
-        found += [Path(e.path) for e in entries if not e.is_dir() and may_be_image(e)]
-        todo += [e.path for e in reversed(entries) if e.is_dir()]
+        found += [Path(e.path) for e in entries if not is_folder(e) and may_be_image(e)]
+        todo += [e.path for e in reversed(entries) if is_folder(e)]
     return found
 
 
@@ -261,8 +269,8 @@ def image_files(folder, limit: int | None = None) -> tuple[list, Int[Tensor, ' m
     if not root.is_dir():
         raise FileNotFoundError(f"folder: expected a folder of images; got {written(root)!r}, which is not there")
     entries = entries_of(root)
-    loose = [root/e.name for e in entries if not e.is_dir() and may_be_image(e)]
-    classes = [e.name for e in entries if e.is_dir() and identity(e) != identity(root)]
+    loose = [root/e.name for e in entries if not is_folder(e) and may_be_image(e)]
+    classes = [e.name for e in entries if is_folder(e) and identity(e) != identity(root)]
     files = sorted(loose + [p for name in classes for p in images_below(root/name, {identity(root)})])
     if not files:
         raise ValueError(f"folder: expected images ({', '.join(IMAGE_ENDINGS)}); got none in {written(root)!r}")
