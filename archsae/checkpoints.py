@@ -11,19 +11,23 @@ import dataclasses
 import hashlib
 import json
 import math
+import re
 import warnings
 from pathlib import Path
+from typing import get_args, get_type_hints
 import torch
 from torch import Tensor, nn
-from .core import Float, check_choice, check_number
+from .core import Float, check_choice, check_flag, check_number, needs, shown
 from .crosslayer import CLTConfig, CrossArchetypes, CrossDecoder, CrossLayerTranscoder
 from .exchange import FORMATS as EXCHANGED
 from archsae.family import (
     BaseSAEConfig, SparseDictionary, archetypal_decoder, config_dict, config_from, plain_decoder,
 )
-from .files import bad_file, json_writer, read_json, tensor_writer, write_together
+from .files import bad_file, check_finite, check_shapes, field, json_writer, read_header, read_json, read_tensors
+from .files import tensor_writer, write_together
 from .keeping import FORMATS as OWN_FORMATS, Format
-from .lorsa import BlockDictionary, Lorsa, LorsaConfig
+from .lorsa import BlockDictionary, Lorsa, LorsaConfig, frequencies_of
+from .pickles import read_torch
 from .relaxation import RelaxedArchetypalDictionary
 from .sae import SAE, BatchTopKSAE, DictionaryLayer, JumpSAE, MLPEncoder, TopKSAE, linear_parts
 from .saelens import SAELensParts, last_not_kept, read_parts, without_subtraction, write_parts
@@ -69,17 +73,31 @@ def save(model: nn.Module, folder: str | Path, *, format: str = 'archsae') -> Pa
 # %% ../nbs/A3_checkpoints.ipynb #3b820584
 def fetch_folder(path) -> Path:
     "A local folder; what is not there is looked up on the Hub, `owner/name` or `owner/name:folder`."
-    if Path(path).is_dir():
-        return Path(path)
-    repo, _, inner = str(path).partition(':')
-    if str(path)[:1] in '/.~' or repo.count('/') != 1:
-        raise FileNotFoundError(f"path: expected a folder, or owner/name:folder on the Hub; got {str(path)!r}")
+    try:
+        there = Path(path).expanduser()
+        is_folder = there.is_dir()
+    except (TypeError, ValueError, OSError, RuntimeError):  # no text, a zero byte, a name too long, no such ~user
+        raise ValueError(f"path: expected a folder, or owner/name:folder on the Hub; got {shown(path)}") from None
+    if is_folder:
+        return there
+    if there.exists():
+        raise bad_file(there, 'path', 'a folder', 'a file')
+    found = re.fullmatch(r'([\w-][\w.-]*/[\w-][\w.-]*)(:[^:]*)?', str(path))
+    inner = Path((found and found[2] or ':')[1:])
+    if not found or inner.is_absolute() or '..' in inner.parts:
+        raise FileNotFoundError(f"path: expected a folder, or owner/name:folder on the Hub; got {shown(path)}")
+    return fetch_from_hub(found[1], inner)
+
+
+def fetch_from_hub(repo: str, inner: Path) -> Path:
+    "The folder `inner` of a repository, downloaded unless it was before."
+    needs('huggingface_hub', 'hub')
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(repo, allow_patterns=[f'{inner}/*' if inner else '*']))/inner
+        return Path(snapshot_download(repo, allow_patterns=[(inner/'*').as_posix()]))/inner
     except Exception as e:
-        raise ConnectionError(f"path: {str(path)!r} is neither a folder nor to be had from the Hub "
+        raise ConnectionError(f"path: {repo!r} is neither a folder nor to be had from the Hub "
                               f"({type(e).__name__})") from e
 
 # %% ../nbs/A3_checkpoints.ipynb #2182b374
@@ -175,27 +193,64 @@ def find_weights(folder: Path) -> Path:
             if (folder/f'{stem}.{end}').is_file():
                 return folder/f'{stem}.{end}'
         if (folder/f'{stem}.dcp').exists():
-            raise ValueError(f"path: {stem}.dcp is a sharded checkpoint, which is not read here; "
-                             "save it as safetensors")
+            raise bad_file(folder/f'{stem}.dcp', 'file', 'safetensors or .pt',
+                           'a sharded checkpoint, which is not read here; save it as safetensors')
     names = ', '.join(f'{stem}.safetensors or .pt' for stem in WEIGHTS)
-    raise FileNotFoundError(f"path: expected one of {names} in {folder}")
+    raise FileNotFoundError(f"{folder}: expected one of {names}; there is none")
 
 # %% ../nbs/A3_checkpoints.ipynb #e773a105
-def read_weights(file: Path) -> tuple[dict, dict]:
-    "Tensors by name, and metadata; no code is run."
-    import pickle
+NOT_NUMBERS = dict(support='I64', mask=None)  # the last part of a name -> kind where it is no float; None: any
 
-    if file.suffix == '.safetensors':
-        from safetensors import safe_open
 
-        with safe_open(file, 'pt') as f:
-            return {name: f.get_tensor(name) for name in f.keys()}, f.metadata() or {}
-    try:
-        stored = torch.load(file, map_location='cpu', weights_only=True)
-    except pickle.UnpicklingError as e:
-        raise ValueError(f"path: {file.name} holds more than tensors and is not loaded; "
-                         "save its tensors as safetensors") from e
-    return stored.get('sae', stored), {}
+def check_kinds(path, kinds: dict):
+    "Whether tensors, name -> kind as safetensors calls it, are of the kinds that belong there."
+    for name, kind in kinds.items():
+        wanted = NOT_NUMBERS.get(name.split('.')[-1], 'F16, BF16, F32 or F64')
+        if wanted is not None and kind not in wanted:
+            raise bad_file(path, f'{name}: dtype', wanted, kind)
+
+
+def check_numbers(path, state: dict):
+    "Whether all numbers are finite but those that need not be: unset norms, thresholds not known yet, -inf."
+    for name, v in state.items():
+        may_be_anything = name == 'IGNORE' or name.startswith(LEAD) or name.endswith('theta_inf')
+        if not may_be_anything:
+            check_finite(path, {name: v})
+        if name == 'gate' and v.amin() < 0:
+            raise bad_file(path, name, 'numbers >= 0', f'{v.amin():g}')
+
+
+def read_weights(path: Path, shapes_of=None) -> tuple[dict, dict]:
+    "Tensors by name, and metadata; `shapes_of` (name -> shape) says which there have to be, before they are read."
+    if path.suffix == '.safetensors':
+        header, _ = read_header(path)
+        check_kinds(path, {name: entry['dtype'] for name, entry in header.items()})
+        there = {name: tuple(entry['shape']) for name, entry in header.items()}
+        state, about = read_tensors(path, shapes_of and shapes_of(there), may_be_infinite=True)
+    else:
+        state, about = read_pickled(path), {}
+        there = {name: dict(shape=tuple(v.shape)) for name, v in state.items()}
+        if shapes_of is not None:
+            check_shapes(path, there, shapes_of({name: entry['shape'] for name, entry in there.items()}))
+    check_numbers(path, state)
+    return state, about
+
+
+KINDS = {torch.bool: 'BOOL', torch.int64: 'I64', torch.float16: 'F16', torch.bfloat16: 'BF16', torch.float32: 'F32',
+         torch.float64: 'F64'}
+
+
+def read_pickled(path: Path) -> dict:
+    "The tensors of a file of torch.save, of upstream under 'sae'."
+    stored = read_torch(path)
+    state = stored.get('sae', stored)
+    if not isinstance(state, dict):
+        raise bad_file(path, 'sae', 'tensors by name', type(state).__name__)
+    for name, v in state.items():
+        if not isinstance(name, str) or not isinstance(v, Tensor):
+            raise bad_file(path, str(name)[:100], 'a tensor under a name', type(v).__name__)
+    check_kinds(path, {name: KINDS.get(v.dtype, str(v.dtype)) for name, v in state.items()})
+    return state
 
 # %% ../nbs/A3_checkpoints.ipynb #e4c23262
 def split_norms(state: dict) -> tuple[dict, dict]:
@@ -207,17 +262,13 @@ def split_norms(state: dict) -> tuple[dict, dict]:
 # %% ../nbs/A3_checkpoints.ipynb #e434e3a6
 def empty_decoder(own: dict, atoms: int, state: dict, prefix: str = 'decoder.') -> nn.Module:
     "An archetypal decoder whose numbers are yet to come."
-    kind = check_choice('decoder', own.get('kind'), ('archetypal', 'blocks', 'cross-layer'))
-    if kind == 'blocks':
+    if own['kind'] == 'blocks':
         made = []
         for i, block in enumerate(own['blocks']):
             made.append(empty_decoder(block, block['atoms'], state, f'{prefix}blocks.{i}.'))
         return BlockDictionary(made)
-    if prefix + 'C' not in state:
-        raise ValueError(f"weights: expected {prefix}C, the points of an archetypal decoder; "
-                         f"got {', '.join(sorted(state))}")
     C = state[prefix + 'C']
-    if kind == 'cross-layer':
+    if own['kind'] == 'cross-layer':
         return CrossArchetypes(C, atoms, own['delta'], own['gain'], rule=own['rule'])
     return archetypal_decoder(C, atoms, own['delta'], rule=own['rule'], use_multiplier=own['use_multiplier'],
                               support=own['support'])
@@ -228,76 +279,220 @@ def build_transcoder(cfg: BaseSAEConfig, state: dict, own: dict | None = None) -
     name, kind = ('W_O', Lorsa) if cfg.sae_type == 'lorsa' else ('W_D', Transcoder)
     if own is not None:
         return kind(cfg, empty_decoder(own, cfg.d_sae, state)), state
-    if name not in state:
-        raise ValueError(f"weights: expected {name}; got {', '.join(sorted(state))}")
     model = kind(cfg, plain_decoder(state[name].to(cfg.dtype)))
     rest = {key: v for key, v in state.items() if key != name}
     return model, rest | {'decoder.' + key: v for key, v in model.decoder.state_dict().items()}
 
 # %% ../nbs/A3_checkpoints.ipynb #e1dfee9d
+TABLES = ('mask', 'IGNORE', 'rotary_sin', 'rotary_cos')  # of a Lorsa: upstream stores them, we compute them
+PER_HEAD = ('W_Q', 'W_K', 'b_Q', 'b_K', 'ln_q.w', 'ln_k.w')
+
+
 def build_lorsa(cfg: LorsaConfig, state: dict, own: dict | None = None) -> tuple[Lorsa, dict]:
     "Fewer QK heads on disk than configured are repeated one after the other; tables of sines are computed again."
-    state = {name: v for name, v in state.items() if name not in ('mask', 'IGNORE', 'rotary_sin', 'rotary_cos')}
-    heads = len(state['W_Q']) if 'W_Q' in state else cfg.n_qk_heads
-    if cfg.n_qk_heads % heads:
-        raise ValueError(f"W_Q: expected a number of heads that divides n_qk_heads = {cfg.n_qk_heads}; got {heads}")
-    for name in ('W_Q', 'W_K', 'b_Q', 'b_K', 'ln_q.w', 'ln_k.w'):
+    state = {name: v for name, v in state.items() if name not in TABLES}
+    repeats = cfg.n_qk_heads // len(state['W_Q'])
+    for name in PER_HEAD:
         if name in state:
-            state[name] = state[name].repeat_interleave(cfg.n_qk_heads // heads, 0)
+            state[name] = state[name].repeat_interleave(repeats, 0)
     return build_transcoder(cfg, state, own)
 
 # %% ../nbs/A3_checkpoints.ipynb #bc78b974
 def build_crosslayer(cfg: CLTConfig, state: dict, own: dict | None = None) -> tuple[CrossLayerTranscoder, dict]:
     "Blocks W_D.0, W_D.1, ... by target."
+    if not cfg.use_decoder_bias:
+        state = {name: v for name, v in state.items() if not name.startswith('b_D.')}  # zeros, see `with_bias`
     if own is not None:
         return CrossLayerTranscoder(cfg, empty_decoder(own, cfg.d_sae, state)), state
-    names = [f'W_D.{t}' for t in range(cfg.layers)]
-    missing = [name for name in names if name not in state]
-    if missing:
-        raise ValueError(f"weights: missing {', '.join(missing)}")
-    model = CrossLayerTranscoder(cfg, CrossDecoder([state[name].to(cfg.dtype) for name in names]))
+    blocks = [state[f'W_D.{t}'].to(cfg.dtype) for t in range(cfg.layers)]
+    model = CrossLayerTranscoder(cfg, CrossDecoder(blocks))
     return model, {name.replace('W_D.', 'decoder.blocks.'): v for name, v in state.items()}
+
+
+def with_bias(cfg: BaseSAEConfig, state: dict) -> BaseSAEConfig:
+    "Upstream adds the biases of a cross-layer transcoder whatever use_decoder_bias says."
+    stored = [v for name, v in state.items() if name.startswith('b_D.')]
+    return dataclasses.replace(cfg, use_decoder_bias=True) if any(v.any() for v in stored) else cfg
 
 
 CONFIG_OF = dict(sae=SAEConfig, lorsa=LorsaConfig, clt=CLTConfig)  # sae_type -> configuration
 BUILDER_OF = dict(sae=build_transcoder, lorsa=build_lorsa, clt=build_crosslayer)  # sae_type -> builder
 
+# %% ../nbs/A3_checkpoints.ipynb #5474f8ca
+def named(path, make, *args, **kwargs):
+    "What `make` answers; where it raises a ValueError, that names the file too."
+    try:
+        return make(*args, **kwargs)
+    except ValueError as e:
+        raise ValueError(f'{path}: {e}') from None
+
+
+def checked_fields(stored: dict, path) -> dict:
+    "The fields of a configuration, each of the kind that it has to be; what belongs to the machine is left out."
+    kind = CONFIG_OF[field(stored, 'sae_type', str, path, check=CONFIG_OF.__contains__,
+                           wanted=f"one of {', '.join(CONFIG_OF)}")]
+    found = {name: value for name, value in stored.items() if name not in ('device', 'dtype')}
+    hints = get_type_hints(kind)
+    for each in dataclasses.fields(kind):
+        if each.name in found:
+            kinds = get_args(hints[each.name]) or (hints[each.name],)
+            found[each.name] = field(stored, each.name, kinds, path)
+        elif each.default is dataclasses.MISSING:
+            raise bad_file(path, each.name, 'a value', 'no such field')
+    for name in ('d_model', 'd_sae', 'top_k', 'n_qk_heads', 'd_qk_head', 'rotary_dim', 'rotary_scale', 'n_ctx'):
+        if (found.get(name) or 0) > 2**31:
+            raise bad_file(path, name, 'a number up to 2^31', found[name])
+    return found
+
+
+OWN_FIELDS = {
+    'archetypal': dict(delta=float, rule=str, use_multiplier=bool, support=(int, type(None))),
+    'cross-layer': dict(delta=float, rule=str, gain=bool),
+    'blocks': dict(blocks=list),
+}
+
+
+def checked_decoder(own: dict | None, path, depth: int = 0) -> dict | None:
+    "How an archetypal decoder was made, each field of the kind that it has to be."
+    if own is None:
+        return None
+    kinds = OWN_FIELDS if depth == 0 else dict(archetypal=OWN_FIELDS['archetypal'])
+    if not isinstance(own, dict):
+        raise bad_file(path, 'decoder', 'an object', own)
+    kind = field(own, 'kind', str, f'{path}: decoder', check=kinds.__contains__, wanted=f"one of {', '.join(kinds)}")
+    found = dict(kind=kind)
+    for name, types in kinds[kind].items():
+        found[name] = field(own, name, types, f'{path}: decoder')
+    if depth:
+        found['atoms'] = field(own, 'atoms', int, f'{path}: decoder')
+    if kind == 'blocks':
+        found['blocks'] = [checked_decoder(block, path, 1) for block in found['blocks']]
+    return found
+
+# %% ../nbs/A3_checkpoints.ipynb #929dce9d
+def dims(there: dict, name: str, axes: int) -> tuple:
+    "The shape of a tensor of a file; Nones where it is not there or has not so many axes, which is found out later."
+    shape = there.get(name, ())
+    return shape if len(shape) == axes else (None,) * axes
+
+
+def archetypal_shapes(own: dict, atoms: int, cfg: BaseSAEConfig, there: dict, prefix: str = 'decoder.') -> dict:
+    "The tensors of an archetypal decoder, name -> shape; how many points there are, the points say themselves."
+    d, L, kind = cfg.d_model, cfg.layers, own['kind']
+    if kind == 'blocks':
+        shapes = {f'{prefix}multiplier': ()}
+        for i, block in enumerate(own['blocks']):
+            shapes |= archetypal_shapes(block, block['atoms'], cfg, there, f'{prefix}blocks.{i}.')
+        return shapes
+    p = dims(there, f'{prefix}C', 2 if L is None else 3)[-2]
+    if kind == 'cross-layer':
+        shapes = dict(C=(L, p, d), W=(L, atoms, p), mu=(L * (L + 1) // 2,))
+        shapes |= dict(nu=(L, atoms)) if own['gain'] else {}
+        shapes |= dict(Relax=(L, atoms, d)) if own['delta'] else {}
+    else:
+        m = own['support']
+        shapes = dict(C=(p, d), W=(atoms, m or p), Relax=(atoms, d), multiplier=())
+        shapes |= {} if m is None else dict(support=(atoms, m))
+    return {prefix + name: shape for name, shape in shapes.items()}
+
+
+def sae_shapes(cfg: SAEConfig, own: dict | None, there: dict) -> dict:
+    "The tensors of an SAE or transcoder."
+    d, n = cfg.d_model, cfg.d_sae
+    shapes = dict(W_E=(d, n), b_E=(n,))
+    shapes |= dict(b_D=(d,)) if cfg.use_decoder_bias else {}
+    shapes |= dict(W_E_glu=(d, n), b_E_glu=(n,)) if cfg.use_glu_encoder else {}
+    return shapes | (dict(W_D=(n, d)) if own is None else {})
+
+
+def clt_shapes(cfg: CLTConfig, own: dict | None, there: dict) -> dict:
+    "The tensors of a cross-layer transcoder."
+    L, d, n = cfg.layers, cfg.d_model, cfg.d_sae
+    shapes = dict(W_E=(L, d, n), b_E=(L, n))
+    has_bias = cfg.use_decoder_bias or 'b_D.0' in there
+    for t in range(L):
+        shapes |= {f'b_D.{t}': (d,)} if has_bias else {}
+        shapes |= {f'W_D.{t}': (t + 1, n, d)} if own is None else {}
+    return shapes
+
+
+def lorsa_shapes(cfg: LorsaConfig, own: dict | None, there: dict) -> dict:
+    "The tensors of a Lorsa, which may hold fewer QK heads than it has, and tables that we compute."
+    d, n, H, e = cfg.d_model, cfg.d_sae, cfg.n_qk_heads, cfg.d_qk_head
+    stored = dims(there, 'W_Q', 3)[0]
+    heads = H if stored is None else stored
+    if not heads or H % heads or H // heads > 64:
+        raise ValueError(f"W_Q: expected a number of heads that divides n_qk_heads = {H}, at most 64 fold; got {heads}")
+    shapes = dict(W_Q=(heads, d, e), W_K=(heads, d, e), b_Q=(heads, e), b_K=(heads, e), W_V=(n, d), b_V=(n,))
+    shapes |= {'ln_q.w': (heads, e), 'ln_k.w': (heads, e)} if cfg.use_post_qk_ln else {}
+    shapes |= dict(b_D=(d,)) if cfg.use_decoder_bias else {}
+    turned = (cfg.n_ctx, cfg.rotary_dim)
+    tables = dict(mask=(cfg.n_ctx, cfg.n_ctx), IGNORE=(), rotary_sin=turned, rotary_cos=turned)
+    shapes |= {name: shape for name, shape in tables.items() if name in there}
+    return shapes | (dict(W_O=(n, d)) if own is None else {})
+
+
+SHAPES_OF = dict(sae=sae_shapes, lorsa=lorsa_shapes, clt=clt_shapes)  # sae_type -> its tensors
+
+
+def family_shapes(cfg: BaseSAEConfig, own: dict | None, there: dict) -> dict:
+    "The tensors of a model of the family, name -> shape, where `there` are those of a file."
+    latents = (cfg.d_sae,) if cfg.layers is None else (cfg.layers, cfg.d_sae)
+    act = 'activation_function.'
+    shapes = SHAPES_OF[cfg.sae_type](cfg, own, there)
+    shapes |= {} if own is None else archetypal_shapes(own, cfg.d_sae, cfg, there)
+    shapes |= {f'{act}log_jumprelu_threshold': latents} if cfg.act_fn == 'jumprelu' else {}
+    optional = {'gate': latents}
+    if 'batch' in cfg.act_fn:
+        optional[f'{act}theta_inf'] = latents[:-1] if cfg.act_fn == 'batchtopk' else ()
+    optional |= {name: () for name in there if name.startswith(LEAD)}
+    return shapes | {name: shape for name, shape in optional.items() if name in there}
+
 # %% ../nbs/A3_checkpoints.ipynb #7bd0a765
 def fill_model(model: SparseDictionary, state: dict) -> SparseDictionary:
-    "Load weights, with every disagreement named."
+    "Load weights, which have been held against the configuration."
     if 'gate' in state:
         model.gate = state['gate'].clone()
     want = model.state_dict()
-    optional = 'activation_function.theta_inf'
-    if optional in want:
-        state = {optional: want[optional]} | state
+    state = {name: want[name] for name in want if name.endswith('theta_inf')} | state
     missing, spare = sorted(set(want) - set(state)), sorted(set(state) - set(want))
     if missing or spare:
         raise ValueError(f"weights: missing {', '.join(missing) or 'none'}; unknown {', '.join(spare) or 'none'}")
-    wrong = []
-    for name, v in want.items():
-        if state[name].shape != v.shape:
-            wrong.append(f"{name} {tuple(state[name].shape)} where {tuple(v.shape)} was expected")
+    wrong = [f'{name} {tuple(state[name].shape)}' for name, v in want.items() if state[name].shape != v.shape]
     if wrong:
-        raise ValueError(f"weights: {'; '.join(wrong)}")
+        raise ValueError(f"weights: of other shapes than expected: {'; '.join(wrong)}")
     model.load_state_dict(state)
     return model
 
 
-def read_pair(folder: Path) -> tuple[dict, dict, dict]:
-    "Configuration, tensors and metadata of a folder, which have to belong together."
-    if not (folder/'config.json').is_file():
-        raise FileNotFoundError(f"path: expected config.json in {folder}")
-    stored = json.loads((folder/'config.json').read_text(encoding='utf-8'))
-    state, about = read_weights(find_weights(folder))
-    if about.get('config') not in (None, config_hash(stored)):
-        raise ValueError("path: config.json was changed after the weights were written; they belong together, "
-                         "save both again")
-    return stored, state, about
+def keep_digits(model: SparseDictionary, state: dict):
+    "Thresholds in the precision of the file, if that is more than the model's: what is active rests on their digits."
+    stored, act = state.get('activation_function.log_jumprelu_threshold'), model.activation_function
+    if stored is not None and stored.dtype == torch.float64:
+        act.log_jumprelu_threshold = nn.Parameter(stored.to(next(model.parameters()).device))
 
 # %% ../nbs/A3_checkpoints.ipynb #65774165
+def read_family(folder: Path, changes: dict) -> tuple[BaseSAEConfig, dict | None, dict, dict]:
+    "Configuration, decoder, tensors and mean norms of a folder, which have to belong together."
+    path = folder/'config.json'
+    stored, file = read_json(path), find_weights(folder)
+    fields = checked_fields({name: v for name, v in stored.items() if name != 'decoder'}, path)
+    own = checked_decoder(stored.get('decoder'), path)
+    cfg = named(path, config_from, fields, CONFIG_OF, **changes)
+    if not abs(cfg.d_sae - cfg.d_model * cfg.expansion_factor) <= 1:
+        raise bad_file(path, 'd_sae', f'd_model * expansion_factor = {cfg.d_model * cfg.expansion_factor:g}', cfg.d_sae)
+    state, about = read_weights(file, lambda there: named(file, family_shapes, cfg, own, there))
+    if about.get('config') not in (None, config_hash(stored)):
+        raise bad_file(path, 'content', 'the configuration that the weights were written with',
+                       'another: config.json was changed; they belong together, save both again')
+    if about.get('version') != 'archsae' and 'layer' in cfg.act_fn:
+        cfg = named(path, dataclasses.replace, cfg, k_per='model')  # as upstream's code counts
+    state, norms = split_norms(state)
+    return with_bias(cfg, state), own, state, norms
+
+
 def load_dictionary(path: str | Path, *, folded: bool | str | None = None, repair: bool = False,
-                    batch: dict | None = None, device: str = 'cpu',
+                    batch: dict | None = None, batch_selection: bool | None = None, device: str = 'cpu',
                     dtype: torch.dtype | None = None) -> SparseDictionary:
     """A model of the family from disk, in evaluation mode.
 
@@ -308,23 +503,25 @@ def load_dictionary(path: str | Path, *, folded: bool | str | None = None, repai
         'auto': whichever reading of `batch` is better
     repair : the weights were folded by upstream, whose rules are not exact: recover the trained function
     batch : place -> raw activations, for 'auto'
+    batch_selection : let a BatchTopK model depend on its batch, as upstream does; None: as the configuration says.
+        Without it, one that has no threshold for inference needs `calibrate`
     device : where the model goes
     dtype : that of the weights where not given
 
     Raises
     ------
     FileNotFoundError : no model there
-    ValueError : files that are incomplete, do not belong together, or hold more than tensors
+    ValueError : files that are incomplete, do not belong together, or hold more than tensors; by file and field
     """
     check_choice('folded', folded, (None, True, False, 'auto'))
-    stored, state, about = read_pair(fetch_folder(path))
-    own = stored.pop('decoder', None)
-    state, norms = split_norms(state)
-    changes = dict(device=device, dtype=dtype or state['W_E' if 'W_E' in state else 'W_V'].dtype)
-    if about.get('version') != 'archsae' and 'layer' in stored.get('act_fn', ''):
-        changes['k_per'] = 'model'  # as upstream's code counts
-    cfg = config_from(stored, CONFIG_OF, **changes)
-    model = fill_model(*BUILDER_OF[cfg.sae_type](cfg, state, own)).to(device, cfg.dtype).eval()
+    if dtype is not None and dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+        raise ValueError(f"dtype: expected float16, bfloat16, float32 or float64 of torch; got {dtype!r}")
+    changes = {} if batch_selection is None else dict(batch_selection=check_flag('batch_selection', batch_selection))
+    cfg, own, state, norms = read_family(fetch_folder(path), changes)
+    kind = dtype or state['W_E' if 'W_E' in state else 'W_V'].dtype
+    cfg = dataclasses.replace(cfg, dtype=kind, device=device)
+    model = fill_model(*BUILDER_OF[cfg.sae_type](cfg, state, own)).to(device, kind).eval()
+    keep_digits(model, state)
     model.dataset_average_activation_norm = norms
     if folded == 'auto':
         folded = better_reading(model, batch)
@@ -409,12 +606,12 @@ def repair_fold(model: SparseDictionary) -> SparseDictionary:
     return model
 
 # %% ../nbs/A3_checkpoints.ipynb #06d2ce44
-def divide_thresholds(act: nn.Module, ratio: Tensor):
-    "Divide what `act` has of thresholds."
+def shift_thresholds(act: nn.Module, log_ratio: Tensor):
+    "Multiply what `act` has of thresholds by exp(log_ratio), in float64 where they are logarithms."
     if hasattr(act, 'log_jumprelu_threshold'):
-        act.log_jumprelu_threshold -= ratio.log()
+        act.log_jumprelu_threshold = nn.Parameter(act.log_jumprelu_threshold.double() + log_ratio.double())
     if hasattr(act, 'theta_inf'):
-        act.theta_inf /= ratio
+        act.theta_inf *= log_ratio.exp().to(act.theta_inf)
 
 
 @torch.no_grad()
@@ -430,21 +627,22 @@ def without_gate(model: SparseDictionary) -> SparseDictionary:
         return out
     first = ratio.flatten()[0]
     if torch.allclose(ratio, first, rtol=1e-5):
-        divide_thresholds(out.activation_function, first)
+        shift_thresholds(out.activation_function, -first.log())
         return out
     each_layer_selects = ratio.ndim == 2 and cfg.act_fn in ('topk', 'batchtopk')
     if each_layer_selects and torch.allclose(ratio, ratio[:, :1].expand_as(ratio), rtol=1e-5):
-        divide_thresholds(out.activation_function, ratio[:, 0])
+        shift_thresholds(out.activation_function, -ratio[:, 0].log())
         return out
     if cfg.act_fn != 'jumprelu':
         raise ValueError("model: expected a gate that is the norm of the atoms times one number; "
                          f"{cfg.act_fn} with this one cannot be written without it")
-    out.activation_function.log_jumprelu_threshold -= model.gate.log()
+    shift_thresholds(out.activation_function, -model.gate.clamp_min(1e-30).log())
     out.cfg = dataclasses.replace(cfg, sparsity_include_decoder_norm=False)
     return out
 
 # %% ../nbs/A3_checkpoints.ipynb #7d0ba52a
 OURS = ('k_per', 'batch_selection', 'd_sae', 'decoder')  # fields that upstream does not have
+VERSION = '2.0.0b34'  # of upstream, whose rules these are
 
 
 def factor_for(d_model: int, d_sae: int) -> float:
@@ -461,11 +659,54 @@ def upstream_config(model: SparseDictionary) -> dict:
         config['expansion_factor'] = factor_for(cfg.d_model, cfg.d_sae)
     if cfg.layers and 'layer' in cfg.act_fn and cfg.k_per == 'layer':
         config['top_k'] *= cfg.layers
-    return config
+    base = config.get('rotary_base', 1)
+    if base != int(base):
+        raise ValueError(f"rotary_base: expected a whole number, as upstream has it; got {base}")
+    return config | (dict(rotary_base=int(base)) if 'rotary_base' in config else {})
+
+
+def log_of_thresholds(theta: Float[Tensor, '...']) -> Float[Tensor, '...']:
+    "Float32 logarithms whose exponential, in float32, is not below thresholds `theta`, and hardly above."
+    floor = theta.float()
+    floor = torch.where(floor.double() > theta, torch.nextafter(floor, floor.new_tensor(-torch.inf)), floor)
+    aim = floor
+    for _ in range(64):
+        log = aim.log().clamp_min(-103.)
+        low = log.exp() < floor
+        if not low.any():
+            break
+        aim = torch.where(low, torch.nextafter(aim, aim.new_tensor(torch.inf)), aim)
+    return log
+
+
+def lorsa_tables(cfg: LorsaConfig) -> dict:
+    "What upstream stores of a Lorsa beside its weights: who may look where, and how positions turn."
+    tables = dict(mask=torch.ones(cfg.n_ctx, cfg.n_ctx, dtype=torch.bool).tril(), IGNORE=torch.tensor(-torch.inf))
+    omega = frequencies_of(cfg)
+    if omega is None:
+        return tables
+    both = omega.repeat_interleave(2) if cfg.rotary_adjacent_pairs else torch.cat([omega, omega])
+    angle = torch.arange(cfg.n_ctx, dtype=torch.float64)[:, None] * both
+    return tables | dict(rotary_sin=angle.sin().float(), rotary_cos=angle.cos().float())
+
+
+def upstream_state(model: SparseDictionary) -> dict:
+    "All that upstream's strict loading asks for, in float32."
+    cfg = model.cfg
+    state = {name: v for name, v in state_of(model).items() if not name.endswith('theta_inf')}
+    for name, v in state.items():
+        state[name] = log_of_thresholds(v.double().exp()) if name.endswith('log_jumprelu_threshold') else v.float()
+    if cfg.sae_type == 'lorsa':
+        state |= lorsa_tables(cfg)
+    if cfg.sae_type == 'clt' and not cfg.use_decoder_bias:
+        state |= {f'b_D.{t}': torch.zeros(cfg.d_model) for t in range(cfg.layers)}
+    return state
 
 # %% ../nbs/A3_checkpoints.ipynb #b5d861a4
 def save_upstream(model: SparseDictionary, folder: str | Path) -> Path:
-    """Write a model as Language-Model-SAEs reads it: free atoms, no gate, no threshold of ours.
+    """Write a model as Language-Model-SAEs reads it, strictly: free atoms, no gate, no threshold for inference.
+
+    A BatchTopK model selects by the batch there, as `batch_selection=True` does here.
 
     Parameters
     ----------
@@ -480,11 +721,14 @@ def save_upstream(model: SparseDictionary, folder: str | Path) -> Path:
     ------
     ValueError : a model that has no form without a frozen gate
     """
+    if not isinstance(model, SparseDictionary):
+        raise ValueError(f"model: expected one of the family; got {type(model).__name__}")
+    if model.standardisation is not None:
+        raise ValueError("standardisation: expected none, since upstream has no place for one; got one")
     model = without_gate(model.materialize())
-    state = {name: v.float() for name, v in state_of(model).items() if not name.endswith('theta_inf')}
     return write_together(folder, {
         'config.json': json_writer(upstream_config(model)),
-        'sae_weights.safetensors': tensor_writer(state, version='2.0.0b34'),
+        'sae_weights.safetensors': tensor_writer(upstream_state(model), version=VERSION),
     })
 
 # %% ../nbs/A3_checkpoints.ipynb #dd6759ba
@@ -501,6 +745,11 @@ def batch_threshold(model: SparseDictionary, x: Float[Tensor, '... d']) -> Tenso
     kept = each.topk(min(k + 1, each.shape[1]), dim=1).values
     theta = kept[:, -2:].mean(1)  # between the last that stays and the first that goes
     return theta if len(theta) > 1 else theta[0]
+
+
+def set_thresholds(act: nn.Module, theta: Float[Tensor, '...']):
+    "Let latents be active above `theta`, to its last digit: logarithms in float64, a hair above; 0 lies below all."
+    act.log_jumprelu_threshold = nn.Parameter((theta.double() * (1 + 1e-13)).log().clamp_min(-103.))
 
 # %% ../nbs/A3_checkpoints.ipynb #7b56b212
 @torch.no_grad()
@@ -522,20 +771,29 @@ def to_jumprelu(model: SparseDictionary, x: Float[Tensor, '... d'] | None = None
     g = out.gates()
     gated = cfg.sparsity_include_decoder_norm and not bake
     out.cfg = dataclasses.replace(cfg, act_fn='jumprelu', sparsity_include_decoder_norm=gated)
-    values = (theta[..., None] if theta.ndim else theta).expand_as(g).clamp_min(1e-12)
+    values = (theta[..., None] if theta.ndim else theta).expand_as(g).double().clamp_min(1e-12)
     if bake:
         out.gate = None
         values = values / g.clamp_min(1e-12)
     out.activation_function = type(model.activation_function)(out.cfg).to(g)
-    out.activation_function.log_jumprelu_threshold.data.copy_(values.log())
+    set_thresholds(out.activation_function, values)
     return out
 
+# %% ../nbs/A3_checkpoints.ipynb #1f0f97e7
+@torch.no_grad()
+def calibrate(model: SparseDictionary, batch: dict) -> SparseDictionary:
+    "Set the threshold for inference of a BatchTopK model from raw activations, place -> (..., d); in place."
+    act = model.activation_function
+    if not hasattr(act, 'theta_inf'):
+        raise ValueError(f"act_fn: expected batchtopk or batchlayertopk; got {model.cfg.act_fn!r}, "
+                         "which needs no threshold")
+    x, _ = model.prepare(model.normalise(model.as_batch(batch))[0])
+    act.theta_inf.copy_(batch_threshold(model, x).view_as(act.theta_inf))
+    act.batch_selection = False
+    model.cfg = dataclasses.replace(model.cfg, batch_selection=False)
+    return model
+
 # %% ../nbs/A3_checkpoints.ipynb #fdc83107
-def set_thresholds(act: nn.Module, theta: Float[Tensor, '...']):
-    "Let latents be active above `theta`, to its last digit: logarithms in float64, a hair above; 0 lies below all."
-    act.log_jumprelu_threshold = nn.Parameter((theta.double() * (1 + 1e-13)).log().clamp_min(-103.))
-
-
 def saelens_config(parts: SAELensParts, hook: str | None) -> SAEConfig:
     "Our configuration for theirs."
     d, d_sae = parts.W_enc.shape
@@ -773,6 +1031,34 @@ def save_saelens(model: nn.Module, folder: str | Path, *, metadata: dict | None 
     return write_parts(parts._replace(metadata=about), folder)
 
 # %% ../nbs/A3_checkpoints.ipynb #e62e5963
+SCOPE_FIELDS = dict(
+    act_fn=('jumprelu', str), hook_point_in=('in', str), hook_point_out=('out', str), top_k=(50, int),
+    norm_activation=('dataset-wise', str), sparsity_include_decoder_norm=(True, bool),
+    jump_relu_threshold=(None, float), dataset_average_activation_norm=(None, (dict, type(None))),
+)  # name -> default, kind
+
+
+def scope_shapes(there: dict) -> dict:
+    "The tensors of the first Llama Scope release, name -> shape: the width and the number of latents are the file's."
+    n, d = dims(there, 'encoder.weight', 2)
+    shapes = {'encoder.weight': (n, d), 'encoder.bias': (n,), 'decoder.weight': (d, n), 'decoder.bias': (d,)}
+    return {name: shape for name, shape in shapes.items() if name in there or name != 'decoder.bias'}
+
+
+def scope_norms(given: dict | None, path, hooks: tuple) -> dict:
+    "Place -> mean norm, of norms under 'in' and 'out'."
+    norms = {}
+    for hook, name in zip(hooks, ('in', 'out')):
+        if name in (given or {}):
+            norms[hook] = field(given, name, float, f'{path}: dataset_average_activation_norm', check=above_0,
+                                wanted='a number above 0')
+    return norms
+
+
+def above_0(value) -> bool:
+    return value > 0
+
+# %% ../nbs/A3_checkpoints.ipynb #fb47c6a2
 @torch.no_grad()
 def load_llama_scope(path: str | Path, hook_in: str | None = None, hook_out: str | None = None) -> Transcoder:
     """An SAE of the first Llama Scope release, in evaluation mode.
@@ -784,31 +1070,31 @@ def load_llama_scope(path: str | Path, hook_in: str | None = None, hook_out: str
 
     Raises
     ------
-    ValueError : an activation function that is not represented here
+    FileNotFoundError : no model there
+    ValueError : an activation function that is not represented here, or a bad file, by file and field
     """
     folder = fetch_folder(path)
-    stored = json.loads((folder/'hyperparams.json').read_text(encoding='utf-8'))
-    state, _ = read_weights(find_weights(folder))
+    file = folder/'hyperparams.json'
+    stored = read_json(file)
+    said = {name: field(stored, name, kind, file, default) for name, (default, kind) in SCOPE_FIELDS.items()}
+    state, _ = read_weights(find_weights(folder), scope_shapes)
     d, d_sae = state['decoder.weight'].shape
-    hook_in = hook_in or stored.get('hook_point_in', 'in')
-    hook_out = hook_out or stored.get('hook_point_out', 'out')
-    kind = check_choice('act_fn', stored.get('act_fn', 'jumprelu'), ('relu', 'jumprelu', 'topk'))
-    cfg = SAEConfig(
-        d_model=d, expansion_factor=d_sae / d, d_sae=d_sae, act_fn=kind, top_k=stored.get('top_k', 50),
-        hook_point_in=hook_in, hook_point_out=hook_out, use_decoder_bias='decoder.bias' in state,
-        norm_activation=stored.get('norm_activation', 'dataset-wise'), dtype=state['decoder.weight'].dtype,
-        sparsity_include_decoder_norm=bool(stored.get('sparsity_include_decoder_norm', True)))
+    hooks = hook_in or said['hook_point_in'], hook_out or said['hook_point_out']
+    kind = named(file, check_choice, 'act_fn', said['act_fn'], ('relu', 'jumprelu', 'topk'))
+    cfg = named(file, SAEConfig, d_model=d, expansion_factor=factor_for(d, d_sae), d_sae=d_sae, act_fn=kind,
+                top_k=said['top_k'], hook_point_in=hooks[0], hook_point_out=hooks[1],
+                use_decoder_bias='decoder.bias' in state, norm_activation=said['norm_activation'],
+                dtype=state['decoder.weight'].dtype,
+                sparsity_include_decoder_norm=said['sparsity_include_decoder_norm'])
     model = Transcoder(cfg, plain_decoder(state['decoder.weight'].T.contiguous()))
     model.W_E.copy_(state['encoder.weight'].T)
     model.b_E.copy_(state['encoder.bias'])
     if model.b_D is not None:
         model.b_D.copy_(state['decoder.bias'])
     if kind == 'jumprelu':
-        model.activation_function.log_jumprelu_threshold.fill_(math.log(stored['jump_relu_threshold']))
-    norms = stored.get('dataset_average_activation_norm') or {}
-    for hook, name in ((hook_in, 'in'), (hook_out, 'out')):
-        if name in norms:
-            model.dataset_average_activation_norm[hook] = float(norms[name])
+        theta = field(stored, 'jump_relu_threshold', float, file, check=above_0, wanted='a number above 0')
+        set_thresholds(model.activation_function, torch.full((d_sae,), theta, dtype=torch.float64))
+    model.dataset_average_activation_norm = scope_norms(said['dataset_average_activation_norm'], file, hooks)
     return model.eval()
 
 # %% ../nbs/A3_checkpoints.ipynb #91f26be8
