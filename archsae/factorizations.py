@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 from archsae.core import (
-    Bool, Configured, Float, Int, as_real, check_choice, check_flag, check_list, check_matrix, check_number, check_positive,
-    check_rows, check_whole, generator, pick_device,
+    Bool, Configured, Float, Int, as_real, check_choice, check_flag, check_list, check_matrix, check_number,
+    check_positive, check_rows, check_whole, generator, pick_device,
 )
 from .distillation import cluster, nearest
 from .hull import project_rows
@@ -203,7 +203,7 @@ def check_size(name: str, A: Tensor) -> Tensor:
     A = A.to(torch.promote_types(A.dtype, torch.float32))
     largest = A.abs().max().item()
     if largest > LARGEST:
-        raise ValueError(f"{name}: expected numbers of size at most {LARGEST:g}; got {largest:g}: divide by their scale")
+        raise ValueError(f"{name}: expected numbers of size at most {LARGEST:g}; got {largest:g}; divide by a scale")
     return A
 
 # %% ../nbs/19_factorizations.ipynb #1ed68310

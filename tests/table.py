@@ -533,8 +533,8 @@ METHODS = dict(SkPCA={}, SkSVD={}, SkICA={}, SkNMF={}, SkSparsePCA=dict(sparsity
 TORCH = dict(solver=Choice('pgd'), tol=Number(1e-4, least=0), verbose=Flag(), init=Choice(None, True), max_iter=Count(20))
 METHODS |= dict(SemiNMF=TORCH | dict(l1_penalty=Number(0., least=0)), NMF=TORCH | dict(solver=Choice('hals')),
                 ConvexNMF=TORCH | dict(strict_convex=Flag(), l1_penalty=Number(0., least=0), exchanges=Count(3),
-                                       points=positive(P, D, optional=True)),
-                ArchetypalAnalysis=TORCH | dict(points=positive(P, D, optional=True), exchanges=Count(3)))
+                                       points=positive(P, D, optional=True, free=True)),
+                ArchetypalAnalysis=TORCH | dict(points=positive(P, D, optional=True, free=True), exchanges=Count(3)))
 
 
 def fitted(name):
@@ -559,8 +559,10 @@ def unfitted(name):
 for name, own in METHODS.items():
     add(f'factorizations.{name}', nb_concepts=Count(3), device=Device(), seed=Seed(), **own)
     made_once, fresh = fitted(name), unfitted(name)
-    of(f'factorizations.{name}.fit', fresh, fresh=True, A=positive(N, D, free=True), slow=True, loose='many roads')
-    of(f'factorizations.{name}.encode', made_once, A=positive(N, D), slow=True, loose='many roads')
+    more = dict(max_iter=Count(5), tol=Number(1e-3, least=0, optional=True)) if own.keys() >= TORCH.keys() else {}
+    of(f'factorizations.{name}.fit', fresh, fresh=True, A=positive(N, D, free=True), slow=True, loose='many roads',
+       **({'max_iter': Count(5, optional=True)} if more else {}))
+    of(f'factorizations.{name}.encode', made_once, A=positive(N, D), slow=True, loose='many roads', **more)
     of(f'factorizations.{name}.decode', made_once, Z=codes(N, 3))
 add('factorizations.Factorization', nb_concepts=Count(3), device=Device(), seed=Seed())
 
