@@ -87,12 +87,6 @@ def tensor_writer(state: dict, **metadata: str):
     state = {name: v.detach().cpu().contiguous().clone() for name, v in state.items()}
     return lambda path: save_file(state, path, metadata=metadata or None)
 
-# %% ../nbs/A6_files.ipynb #a6000014
-def sha256_of(path) -> str:
-    "The SHA-256 of a file, in hexadecimal digits."
-    with open(path, 'rb') as f:
-        return hashlib.file_digest(f, 'sha256').hexdigest()
-
 # %% ../nbs/A6_files.ipynb #a6000017
 def printable(text, most: int) -> str:
     "A text that a line can show: names in a file may hold line ends, and commands to a terminal."
@@ -135,6 +129,13 @@ def read_bytes(path: Path, size: int) -> bytes:
     if len(found) < size:
         raise bad_file(path, 'size', f'{size} bytes', len(found))
     return found
+
+# %% ../nbs/A6_files.ipynb #5c7e4e76
+def sha256_of(path) -> str:
+    "The SHA-256 of an ordinary file, in hexadecimal digits."
+    size_of(Path(path))  # a pipe would be waited for
+    with open(path, 'rb') as f:
+        return hashlib.file_digest(f, 'sha256').hexdigest()
 
 # %% ../nbs/A6_files.ipynb #a6000018
 def once_each(pairs: list) -> dict:
