@@ -842,6 +842,9 @@ def given_memory(text: str) -> float:
     return size * 1e9
 
 # %% ../nbs/00_core.ipynb #f546e3d3
+NOTE_EVERY = 30.  # seconds
+
+
 def head_of(n: int, d: int, kind: np.dtype) -> bytes:
     "What a `.npy` file of (n, d) numbers begins with."
     head = io.BytesIO()
@@ -907,7 +910,8 @@ def write_blocks(blocks, n: int, d: int, writer: RowsWriter, dtype: torch.dtype)
         raise ValueError(f"blocks: expected {n} rows; got {writer.rows}")
 
 
-def write_rows(blocks, n: int, d: int, part: Path, dtype: torch.dtype = torch.float32, every: float = 30.):
+def write_rows(blocks, n: int, d: int, part: Path, dtype: torch.dtype = torch.float32,
+               every: float | None = None):
     """Write the blocks of rows that `blocks(start)` gives into `part`, from the row on that an earlier call came to.
 
     How far this one came is noted beside it every so many seconds.
@@ -918,7 +922,7 @@ def write_rows(blocks, n: int, d: int, part: Path, dtype: torch.dtype = torch.fl
     size = len(head) + n * row
     for_seal = 2**12 + size // 2**18
     with open(part, 'r+b' if segments.rows else 'w+b', buffering=0) as f:
-        writer = RowsWriter(f, part, segments, every)
+        writer = RowsWriter(f, part, segments, NOTE_EVERY if every is None else every)
         try:
             reserve(f, segments.size, size + for_seal, f'{n} rows of {d} numbers')
             f.seek(segments.size)

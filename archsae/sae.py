@@ -15,29 +15,38 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from .codes import REACH, SparseCodes, decode, encode, keep_batch_topk, keep_from, keep_topk, reach, sparse_codes
-from .core import Configured, Float, Int, check_choice, check_matrix, check_positive, from_config
+from archsae.core import (
+    Configured, Float, Int, check_choice, check_flag, check_matrix, check_number, check_positive, check_whole,
+    SlowNumbers, fitted, from_config, nonzero, pick_device, slow_dtype, unit_rows, usual_scale,
+)
 from .relaxation import RelaxedArchetypalDictionary, stamp, watch_optimizers
 from .sparsity import KERNELS, batch_topk, jump_relu, threshold_codes, topk
 
 # %% ../nbs/08_sae.ipynb #e6989780
 def normalize_l2(D: Float[Tensor, 'k d']) -> Float[Tensor, 'k d']:
     "Each row divided by its l2 norm."
-    return D / D.norm(dim=1, keepdim=True).clamp_min(1e-8)
+    return unit_rows(D)
 
 
 def normalize_l1(D: Float[Tensor, 'k d']) -> Float[Tensor, 'k d']:
     "Each row divided by its l1 norm."
-    return D / D.norm(p=1, dim=1, keepdim=True).clamp_min(1e-8)
+    return D / nonzero(D.norm(p=1, dim=1, keepdim=True))
+
+
+def over_largest(D: Float[Tensor, 'k d'], p: int) -> Float[Tensor, 'k d']:
+    "All rows divided by the largest p-norm of one."
+    D = usual_scale(D, D.abs().amax())
+    return D / nonzero(D.norm(p=p, dim=1).amax())
 
 
 def normalize_max_l2(D: Float[Tensor, 'k d']) -> Float[Tensor, 'k d']:
     "All rows divided by the largest l2 norm of one."
-    return D / D.norm(dim=1).amax().clamp_min(1e-8)
+    return over_largest(D, 2)
 
 
 def normalize_max_l1(D: Float[Tensor, 'k d']) -> Float[Tensor, 'k d']:
     "All rows divided by the largest l1 norm of one."
-    return D / D.norm(p=1, dim=1).amax().clamp_min(1e-8)
+    return over_largest(D, 1)
 
 
 def normalize_identity(D: Float[Tensor, 'k d']) -> Float[Tensor, 'k d']:
@@ -58,10 +67,33 @@ NORMALIZATIONS = dict(
 def normalize_(weights: Float[Tensor, 'k d'], normalization):
     "Normalize in place; the usual case without a copy."
     if normalization is normalize_l2:
-        weights.div_(weights.norm(dim=1, keepdim=True).clamp_min(1e-8))
+        norm = weights.norm(dim=1, keepdim=True)
+        on_cpu = weights.device.type == 'cpu'
+        if on_cpu and not (norm.min() > 1e-9 and norm.max() < 1e9):  # NaN too
+            weights.copy_(unit_rows(weights))
+        else:
+            weights.div_(nonzero(norm) if on_cpu else torch.where((norm - 1).abs() <= norm_error(weights), 1., norm))
     elif normalization is not normalize_identity:
         weights.copy_(normalization(weights))
 
+
+def norm_error(weights: Float[Tensor, 'k d']) -> float:
+    "How far from 1 a norm may be right after its row was divided by it, by rounding alone."
+    return (4 + weights.shape[1]**.5 / 8) * torch.finfo(weights.dtype).eps
+
+
+def is_normal(weights: Float[Tensor, 'k d'], normalization) -> bool:
+    "Whether normalizing would change no more than last digits; on a GPU, which would have to be waited for, never."
+    if normalization is normalize_identity:
+        return True
+    if weights.device.type != 'cpu':
+        return False
+    whole = normalization not in (normalize_l1, normalize_l2)
+    error = 2 * norm_error(weights)
+    for rows in (weights,) if whole else weights.split(max(2**15 // weights.shape[1], 1)):  # no further than need be
+        if not (normalization(rows) - rows).abs().max() <= error * rows.abs().max():
+            return False
+    return True
 
 def normalization_name(normalization) -> str:
     "A normalization as `DictionaryLayer` takes it; of a function of one's own its name."
@@ -69,7 +101,7 @@ def normalization_name(normalization) -> str:
     return names.get(normalization, getattr(normalization, '__name__', type(normalization).__name__))
 
 # %% ../nbs/08_sae.ipynb #46765ec9
-class DictionaryLayer(Configured, nn.Module):
+class DictionaryLayer(SlowNumbers, Configured, nn.Module):
     """Free atoms, `D = exp(m) normalization(_weights)`.
 
     Parameters
@@ -82,6 +114,9 @@ class DictionaryLayer(Configured, nn.Module):
     device : where the atoms are made
     """
 
+    slow = 'multiplier',
+    _is_new = False  # whether its norms were never brought back nor loaded: then they are, however near they may be
+
     def __init__(self, in_dimensions: int, nb_concepts: int, normalization='l2',
                  initializer: Float[Tensor, 'k d'] | None = None, use_multiplier: bool = False, device='cpu'):
         super().__init__()
@@ -91,10 +126,12 @@ class DictionaryLayer(Configured, nn.Module):
         if not callable(normalization):
             normalization = NORMALIZATIONS[check_choice('normalization', normalization, NORMALIZATIONS)]
         self.normalization = normalization
+        device = pick_device(device)
         self._feasible = self._leaf = None
+        self._is_new = True
         self._scale = None, None
         self._weights = nn.Parameter(self._first(initializer).to(device))
-        multiplier = torch.zeros((), device=device)
+        multiplier = torch.zeros((), dtype=slow_dtype(), device=device)
         if use_multiplier:
             self.multiplier = nn.Parameter(multiplier)
         else:
@@ -117,10 +154,13 @@ class DictionaryLayer(Configured, nn.Module):
     def retract_(self):
         "Bring the norms of the atoms back, in place; nothing to do if they were not written to since. Returns self."
         compiling = torch.compiler.is_compiling()
-        if compiling or self._feasible != stamp(self._weights):
+        if compiling:
             normalize_(self._weights, self.normalization)
-            if not compiling:
-                self._feasible = stamp(self._weights)
+        elif self._feasible != stamp(self._weights):
+            if self._is_new or not is_normal(self._weights.detach(), self.normalization):
+                normalize_(self._weights, self.normalization)
+            self._is_new = False
+            self._feasible = stamp(self._weights)
         return self
 
     def get_dictionary(self) -> Float[Tensor, 'k d']:
@@ -132,7 +172,8 @@ class DictionaryLayer(Configured, nn.Module):
 
     def forward(self, z: Float[Tensor, '*n k']) -> Float[Tensor, '*n d']:
         "Reconstructions from codes, of any leading axes."
-        return z @ self.get_dictionary()
+        atoms = self.get_dictionary()
+        return fitted('z', z, atoms) @ atoms
 
     @contextlib.contextmanager
     def accumulate(self):
@@ -158,6 +199,10 @@ class DictionaryLayer(Configured, nn.Module):
         self.retract_()
         super()._save_to_state_dict(*args, **kwargs)
 
+    def _load_from_state_dict(self, *args, **kwargs):
+        super()._load_from_state_dict(*args, **kwargs)
+        self._is_new = False
+
     def __getstate__(self):
         return self.__dict__ | dict(_feasible=None, _leaf=None, _scale=(None, None))
 
@@ -166,7 +211,7 @@ class DictionaryLayer(Configured, nn.Module):
             in_dimensions=self.in_dimensions,
             nb_concepts=self.nb_concepts,
             normalization=normalization_name(self.normalization),
-            use_multiplier=self.multiplier.requires_grad,
+            use_multiplier=isinstance(self.multiplier, nn.Parameter),
         )
 
     def extra_repr(self) -> str:
@@ -196,6 +241,23 @@ def check_shape(input_shape, wanted: str) -> tuple:
         raise ValueError(f"input_shape: expected {wanted} for this encoder; got {input_shape!r}")
     return tuple(check_positive('input_shape', n) for n in input_shape)
 
+# %% ../nbs/08_sae.ipynb #c672ab3c
+LAYERS = ('ReLU', 'GELU', 'SiLU', 'Tanh', 'Sigmoid', 'ELU', 'LeakyReLU', 'Softplus', 'Mish', 'SELU', 'ReLU6',
+          'Identity', 'BatchNorm1d', 'LayerNorm')
+
+
+def layer_name(kind) -> str:
+    "A class of torch by its name, as `LAYERS` has it; of any other what a message can show."
+    names = {getattr(nn, name): name for name in LAYERS}
+    return names.get(kind, f"{getattr(kind, '__name__', kind)} (none of torch's)")
+
+
+def made_from(input_shape, n_components: int, **arguments) -> dict:
+    "What an encoder was made from, as plain data."
+    shape = input_shape if isinstance(input_shape, int) else list(input_shape)
+    told = dict(input_shape=shape, n_components=n_components)
+    return told | {name: layer_name(v) if callable(v) else v for name, v in arguments.items()}
+
 # %% ../nbs/08_sae.ipynb #ba2dd3e0
 class MLPEncoder(nn.Module):
     """`nb_blocks - 1` blocks (linear, norm, activation), then linear, norm and activation to the concepts.
@@ -216,7 +278,13 @@ class MLPEncoder(nn.Module):
                  residual: bool = False, device='cpu'):
         super().__init__()
         d = channels(input_shape)
-        self.residual = residual
+        self.residual = check_flag('residual', residual)
+        if hidden_dim is not None:
+            check_positive('hidden_dim', hidden_dim)
+        check_whole('nb_blocks', nb_blocks)
+        self.made_from = made_from(
+            input_shape, n_components, hidden_dim=hidden_dim, nb_blocks=nb_blocks, residual=residual,
+            hidden_activation=hidden_activation, output_activation=output_activation, norm_layer=norm_layer)
         widths = [d] + [hidden_dim or d] * (nb_blocks - 1)
         self.mlp_blocks = nn.ModuleList()
         for a, b in zip(widths, widths[1:]):
@@ -304,6 +372,11 @@ class AttentionEncoder(nn.Module):
                  attention_heads: int = 4, mlp_ratio: float = 4., device='cpu'):
         super().__init__()
         t, d = check_shape(input_shape, '(t, d)')
+        check_positive('attention_heads', attention_heads)
+        check_number('mlp_ratio', mlp_ratio, above=0)
+        self.made_from = made_from(
+            input_shape, n_components, nb_blocks=nb_blocks, output_activation=output_activation, norm_layer=norm_layer,
+            attention_heads=attention_heads, mlp_ratio=mlp_ratio)
         self.attention_blocks = nn.ModuleList()
         for _ in range(check_positive('nb_blocks', nb_blocks)):
             self.attention_blocks.append(AttentionBlock((t, d), attention_heads, mlp_ratio))
@@ -336,6 +409,10 @@ class ResNetEncoder(nn.Module):
                  output_activation=nn.ReLU, device='cpu'):
         super().__init__()
         d, _, _ = check_shape(input_shape, '(d, h, w)')
+        if hidden_dim is not None:
+            check_positive('hidden_dim', hidden_dim)
+        self.made_from = made_from(
+            input_shape, n_components, hidden_dim=hidden_dim, nb_blocks=nb_blocks, output_activation=output_activation)
         widths = [d] + [hidden_dim or d] * check_positive('nb_blocks', nb_blocks)
         blocks = [ResNetBlock(a, b) for a, b in zip(widths, widths[1:])]
         self.resnet_blocks = nn.Sequential(*blocks)
@@ -542,11 +619,6 @@ def as_autocast(device_type: str, *tensors):
     dtype = torch.get_autocast_dtype(device_type)
     return tuple(None if t is None else t.to(dtype) for t in tensors)
 
-
-def above_zero(x: Tensor) -> Tensor:
-    "The smallest positive number of the precision of x."
-    return x.new_tensor(torch.finfo(x.dtype).tiny)
-
 # %% ../nbs/08_sae.ipynb #a5823c0f
 class SAE(Configured, nn.Module):
     """Sparse autoencoder `z = relu(x W_enc + b)`, `x_hat = z D` (paper, Eq. 1).
@@ -562,10 +634,12 @@ class SAE(Configured, nn.Module):
     device : where the weights are made
     """
 
+    loose = 'dictionary',  # which says itself what it is
+
     def __init__(self, input_shape: int | tuple, nb_concepts: int, encoder_module: str | nn.Module | None = None,
                  dictionary_params: dict | None = None, device='cpu'):
         super().__init__()
-        d = channels(input_shape)
+        d, device = channels(input_shape), pick_device(device)
         self.input_shape = input_shape
         self.nb_concepts = check_positive('nb_concepts', nb_concepts)
         self.encoder = make_encoder(encoder_module, input_shape, nb_concepts, device)
@@ -581,13 +655,30 @@ class SAE(Configured, nn.Module):
         "The atoms."
         return self.dictionary.get_dictionary()
 
+    @property
+    def current_k(self) -> int:
+        "The budget of a token, where this kind has one: another name of `top_k`, as in models of the family."
+        return getattr(self, self._budget_name)
+
+    @current_k.setter
+    def current_k(self, k: int):
+        if not hasattr(self, self._budget_name):
+            raise ValueError(f"current_k: expected a kind of SAE with a budget; got {type(self).__name__}")
+        setattr(self, self._budget_name, k)
+
+    _budget_name = 'top_k'
+
+    def as_input(self, x) -> Tensor:
+        "Activations as the weights take them: another precision is turned into theirs, an array into a tensor."
+        return fitted('x', x, next(self.dictionary.parameters()))
+
     def select(self, codes: Float[Tensor, 'n k']) -> Float[Tensor, 'n k']:
         "The sparsity: which of the encoder's numbers count."
         return codes
 
     def encode(self, x: Tensor) -> tuple[Float[Tensor, 'n k'], Float[Tensor, 'n k']]:
         "Pre-codes and codes of the tokens of x."
-        pre, codes = self.encoder(x)
+        pre, codes = self.encoder(self.as_input(x))
         return pre, self.select(codes)
 
     def decode(self, z: Float[Tensor, 'n k']) -> Float[Tensor, 'n d']:
@@ -602,12 +693,14 @@ class SAE(Configured, nn.Module):
         "Not here: a loss and an optimizer are needed, see `archsae.training.fit`."
         raise NotImplementedError("an SAE is trained by archsae.training.fit(sae, A) or archsae.training.train_sae")
 
+    @torch.inference_mode(False)
     def tied(self, bias: bool = False):
         "Use the dictionary as the encoder; returns self."
         self.encoder = TieableEncoder(channels(self.input_shape), self.nb_concepts, bias, self, device=self.device)
         self.encoder_name = 'tied'
         return self
 
+    @torch.inference_mode(False)
     def untied(self, bias: bool = False, copy_from_dictionary: bool = True):
         "Give the encoder weights of its own, along the atoms or random; returns self."
         first = self.get_dictionary() if copy_from_dictionary else None
@@ -617,7 +710,7 @@ class SAE(Configured, nn.Module):
 
     def keep(self, x: Float[Tensor, 'n d'], W: Float[Tensor, 'k d'], b: Float[Tensor, ' k'] | None) -> SparseCodes:
         "The places that count and the pre-codes there, without a graph."
-        return keep_from(x, W, b, above_zero(x))
+        return keep_from(x, W, b, 0.)
 
     def activate(self, kept: SparseCodes) -> Tensor:
         "What becomes of the pre-codes at the places kept."
@@ -630,7 +723,7 @@ class SAE(Configured, nn.Module):
     def sparse(self, x: Tensor) -> SparseOutput:
         "What `forward` answers, with sparse codes; gradients reach the same parameters."
         parts = self.linear_route()
-        D = self.get_dictionary()
+        D, x = self.get_dictionary(), self.as_input(x)
         if parts is None:
             whole, Z = self.encode(x)
             codes = sparse_codes(Z)
@@ -673,7 +766,7 @@ class SAE(Configured, nn.Module):
         return dict(
             input_shape=self.input_shape if isinstance(self.input_shape, int) else list(self.input_shape),
             nb_concepts=self.nb_concepts,
-            encoder_module=self.encoder_name,
+            encoder_module=encoder_config(self),
             encoder_bias=getattr(self.encoder, 'bias', None) is not None,
             dictionary=self.dictionary.config,
             **self.sparsity_config(),
@@ -700,16 +793,42 @@ def make_encoder(encoder_module, input_shape, nb_concepts: int, device) -> nn.Mo
 
 
 def encoder_name(encoder_module) -> str:
-    "What a configuration calls an encoder; a module of one's own goes by its class, and cannot be made from that."
+    "What an SAE calls its encoder; a module goes by its class."
+    if isinstance(encoder_module, TieableEncoder):
+        return 'untied' if encoder_module.tied_to is None else 'tied'
     if isinstance(encoder_module, nn.Module):
         return type(encoder_module).__name__
     return encoder_module or 'linear'
 
 
-def sae_from(kind, dictionary: dict, encoder_module: str, encoder_bias: bool, **arguments) -> SAE:
+def encoder_config(sae: SAE) -> str | dict:
+    "What a configuration says of an encoder: a name of `EncoderFactory`, or the class and its arguments."
+    told, name = getattr(sae.encoder, 'made_from', None), sae.encoder_name
+    if isinstance(sae.encoder, TieableEncoder):
+        is_own = sae.encoder.tied_to is sae or sae.encoder.tied_to is sae.dictionary
+        return 'untied' if sae.encoder.tied_to is None else 'tied' if is_own else 'tied to another dictionary'
+    if told is None or name in EncoderFactory.list_modules():
+        return name
+    return dict(encoder=type(sae.encoder).__name__, **told)
+
+
+def encoder_from(told: dict) -> nn.Module:
+    "An encoder from what `encoder_config` said."
+    arguments = dict(told)
+    kinds = {kind.__name__: kind for kind in (MLPEncoder, AttentionEncoder, ResNetEncoder)}
+    kind = kinds[check_choice('encoder_module: encoder', arguments.pop('encoder', None), kinds)]
+    for name in ('hidden_activation', 'output_activation', 'norm_layer'):
+        if name in arguments:
+            arguments[name] = getattr(nn, check_choice(f'encoder_module: {name}', arguments[name], LAYERS))
+    return kind(**arguments)
+
+
+def sae_from(kind, dictionary: dict, encoder_module: str | dict, encoder_bias: bool, **arguments) -> SAE:
     "An SAE of a kind from its configuration."
     made = from_config(dictionary)
-    own_weights = encoder_module not in ('tied', 'untied')
+    if isinstance(encoder_module, dict):
+        encoder_module = encoder_from(encoder_module)
+    own_weights = isinstance(encoder_module, nn.Module) or encoder_module not in ('tied', 'untied')
     extra = dict(points=made.C) if issubclass(kind, ARCHETYPAL) else {}
     sae = kind(**arguments, **extra, encoder_module=encoder_module if own_weights else None)
     sae.dictionary = made
@@ -739,8 +858,16 @@ class TopKSAE(SAE):
     def __init__(self, input_shape: int | tuple, nb_concepts: int, top_k: int | None = None,
                  encoder_module: str | nn.Module | None = None, dictionary_params: dict | None = None, device='cpu'):
         super().__init__(input_shape, nb_concepts, encoder_module, dictionary_params, device)
-        default = max(nb_concepts // 10, 1)
-        self.top_k = check_positive('top_k', default if top_k is None else top_k, most=nb_concepts)
+        self.top_k = max(nb_concepts // 10, 1) if top_k is None else top_k
+
+    @property
+    def top_k(self) -> int:
+        "Numbers kept of a token."
+        return self._top_k
+
+    @top_k.setter
+    def top_k(self, k: int):
+        self._top_k = check_positive('top_k', k, most=self.nb_concepts)
 
     def select(self, codes):
         return topk(codes, self.top_k)
@@ -752,7 +879,7 @@ class TopKSAE(SAE):
         return dict(top_k=self.top_k)
 
 # %% ../nbs/08_sae.ipynb #940ac160
-class BatchTopKSAE(SAE):
+class BatchTopKSAE(SlowNumbers, SAE):
     """SAE whose codes keep the largest numbers of the whole batch, `top_k` a token on average (Bussmann et al. 2024).
 
     Parameters
@@ -763,18 +890,28 @@ class BatchTopKSAE(SAE):
     k_per : 'sample': `top_k` counts numbers of a token; 'batch': of the whole batch, as in overcomplete
     """
 
+    slow = 'running_threshold',
+    strict = True  # whether what is at the threshold is dropped at inference; overcomplete keeps it
+
     def __init__(self, input_shape: int | tuple, nb_concepts: int, top_k: int | None = None,
                  threshold_momentum: float = 0.9, encoder_module: str | nn.Module | None = None,
                  dictionary_params: dict | None = None, device='cpu', *, k_per: str = 'sample'):
         super().__init__(input_shape, nb_concepts, encoder_module, dictionary_params, device)
         self.k_per = check_choice('k_per', k_per, ('sample', 'batch'))
-        default = max(nb_concepts // 10, 1) if top_k is None else top_k
-        self.top_k = check_positive('top_k', default, most=nb_concepts if k_per == 'sample' else None)
-        if not 0 <= threshold_momentum < 1:
-            raise ValueError(f"threshold_momentum: expected a number in [0, 1); got {threshold_momentum!r}")
-        self.threshold_momentum = threshold_momentum
+        self.top_k = max(nb_concepts // 10, 1) if top_k is None else top_k
+        self.threshold_momentum = check_number('threshold_momentum', threshold_momentum, least=0, below=1)
         self._known = None
-        self.register_buffer('running_threshold', torch.full((), math.nan, device=device))
+        start = torch.full((), math.nan, dtype=torch.float32, device=self.dictionary.device)
+        self.register_buffer('running_threshold', start)
+
+    @property
+    def top_k(self) -> int:
+        "Numbers kept, of a token on average, or of a batch; see `k_per`."
+        return self._top_k
+
+    @top_k.setter
+    def top_k(self, k: int):
+        self._top_k = check_positive('top_k', k, most=self.nb_concepts if self.k_per == 'sample' else None)
 
     def budget(self, n: int) -> int:
         "How many numbers a batch of n tokens keeps."
@@ -783,17 +920,23 @@ class BatchTopKSAE(SAE):
 
     def select(self, codes):
         if not self.training:
-            return threshold_codes(codes, self.threshold())
+            return threshold_codes(codes, self.threshold(), self.strict)
         kept, smallest = batch_topk(codes, self.budget(len(codes)))
         self._remember(smallest)
         return kept
 
     def keep(self, x, W, b):
         if not self.training:
-            return keep_from(x, W, b, self.threshold().to(x.dtype).clamp_min(above_zero(x)))
+            return self.keep_positive(x, W, b)
         kept, smallest = keep_batch_topk(x, W, b, self.budget(len(x)))
         self._remember(smallest)
         return kept
+
+    def keep_positive(self, x, W, b) -> SparseCodes:
+        "The positive pre-codes above the threshold."
+        theta = self.threshold()
+        least = torch.finfo(theta.dtype).tiny  # what is zero never counts, whatever the threshold
+        return keep_from(x, W, b, theta.clamp_min(0. if self.strict else least), strict=self.strict)
 
     @torch.no_grad()
     def _remember(self, smallest):
@@ -818,22 +961,24 @@ class BatchTopKSAE(SAE):
     @torch.no_grad()
     def set_threshold(self, value: float):
         "Set the threshold for inference, a finite number >= 0; returns self."
-        if not (isinstance(value, (int, float)) and math.isfinite(value) and value >= 0):
-            raise ValueError(f"value: expected a finite number >= 0; got {value!r}")
-        self.running_threshold.fill_(value)
+        self.running_threshold.fill_(check_number('value', value, least=0))
         return self
 
     @torch.no_grad()
     def calibrate(self, batches):
-        "Set the threshold to the mean over batches, an iterable of inputs, of the smallest value kept; returns self."
+        """Set the threshold to the mean over batches, an iterable of inputs, of the smallest value kept; returns self.
+
+        It lies just below that mean, so that the smallest value of a single batch stays.
+        """
         device = self.running_threshold.device
         smallest = []
         for x in batches:
-            _, codes = self.encoder(x.to(device))
+            _, codes = self.encoder(self.as_input(x).to(device))
             smallest.append(batch_topk(codes, self.budget(len(codes)))[1].float())
         if not smallest:
             raise ValueError("batches: expected at least one; got none")
-        self.running_threshold.copy_(torch.stack(smallest).mean())
+        mean = torch.stack(smallest).mean()
+        self.running_threshold.copy_(torch.nextafter(mean, torch.zeros_like(mean)) if self.strict else mean)
         return self
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
@@ -847,7 +992,7 @@ class BatchTopKSAE(SAE):
         return dict(top_k=self.top_k, threshold_momentum=self.threshold_momentum, k_per=self.k_per)
 
 # %% ../nbs/08_sae.ipynb #41c0b429
-class JumpSAE(SAE):
+class JumpSAE(SlowNumbers, SAE):
     """SAE whose atoms each have a learnt threshold (Rajamanoharan et al. 2024; paper, App. G).
 
     Parameters
@@ -857,24 +1002,29 @@ class JumpSAE(SAE):
     bandwidth : full width of the kernel, in the units of the pre-codes
     """
 
+    slow = 'thresholds',
+    strict = True  # whether what is at its threshold is dropped; overcomplete keeps it
+
     def __init__(self, input_shape: int | tuple, nb_concepts: int, kernel: str = 'silverman', bandwidth: float = 1e-3,
                  encoder_module: str | nn.Module | None = None, dictionary_params: dict | None = None, device='cpu'):
         super().__init__(input_shape, nb_concepts, encoder_module, dictionary_params, device)
         self.kernel = check_choice('kernel', kernel, KERNELS)
-        if not (isinstance(bandwidth, (int, float)) and 0 < bandwidth < math.inf):
-            raise ValueError(f"bandwidth: expected a number > 0; got {bandwidth!r}")
-        self.bandwidth = float(bandwidth)
-        self.thresholds = nn.Parameter(torch.full((nb_concepts,), -3., device=device))  # log of the thresholds
+        self.bandwidth = check_number('bandwidth', bandwidth, above=0)
+        logs = torch.full((nb_concepts,), -3., dtype=slow_dtype(), device=self.dictionary.device)
+        self.thresholds = nn.Parameter(logs)  # their logarithms
 
     def encode(self, x):
-        pre, _ = self.encoder(x)  # not its ReLU: zeros would pile up where the kernel of a small threshold sees them
-        return pre, jump_relu(pre, self.thresholds.exp(), self.kernel, self.bandwidth)
+        # not the encoder's ReLU: zeros would pile up where the kernel of a small threshold sees them
+        pre, _ = self.encoder(self.as_input(x))
+        return pre, jump_relu(pre, self.thresholds.exp(), self.kernel, self.bandwidth, strict=self.strict)
 
     def keep(self, x, W, b):
-        return keep_from(x, W, b, self.thresholds.detach().exp() - reach(self.kernel, self.bandwidth))
+        least = self.thresholds.detach().exp() - reach(self.kernel, self.bandwidth)
+        return keep_from(x, W, b, least, strict=False)
 
     def activate(self, kept):
-        return jump_relu(kept.values, self.thresholds.exp()[kept.index], self.kernel, self.bandwidth)
+        theta = self.thresholds.exp()[kept.index]
+        return jump_relu(kept.values, theta, self.kernel, self.bandwidth, strict=self.strict)
 
     def linear_route(self):
         return super().linear_route() if self.kernel in REACH else None  # else a threshold feels all pre-codes
@@ -895,7 +1045,7 @@ def quantized(pre: Float[Tensor, 'n k'], levels: Float[Tensor, ' q'], hard: bool
     return (-far).softmax(-1) @ levels
 
 # %% ../nbs/08_sae.ipynb #45d6358a
-class QSAE(SAE):
+class QSAE(SlowNumbers, SAE):
     """SAE whose codes take one of a few learnt values.
 
     Parameters
@@ -905,17 +1055,19 @@ class QSAE(SAE):
     hard : take the nearest value; else a mean of all, weighted by nearness
     """
 
+    slow = 'Q',
+
     def __init__(self, input_shape: int | tuple, nb_concepts: int, q: int = 4, hard: bool = False,
                  encoder_module: str | nn.Module | None = None, dictionary_params: dict | None = None, device='cpu'):
         super().__init__(input_shape, nb_concepts, encoder_module, dictionary_params, device)
         if check_positive('q', q) < 2:
             raise ValueError(f"q: expected at least 2; got {q!r}")
-        self.hard = hard
-        self.Q = nn.Parameter(torch.linspace(0., 1., q, device=device))
+        self.hard = check_flag('hard', hard)
+        self.Q = nn.Parameter(torch.linspace(0., 1., q, dtype=slow_dtype(), device=self.dictionary.device))
 
     def encode(self, x):
-        pre, codes = self.encoder(x)
-        values = quantized(pre, self.Q, self.hard)
+        pre, codes = self.encoder(self.as_input(x))
+        values = quantized(pre, self.Q, self.hard).to(codes)
         return pre, (values + (codes - codes.detach())).relu()  # the ReLU's gradient, none of its value
 
     def sparsity_config(self):
@@ -994,17 +1146,17 @@ def along_atoms_(encoder: nn.Module, D: Float[Tensor, 'k d']):
     linear = getattr(encoder, 'final_block', [None])[0]
     if not isinstance(linear, nn.Linear) or len(getattr(encoder, 'mlp_blocks', ())):
         raise ValueError("init_encoder_: expected a linear encoder")
-    linear.weight.copy_(D / D.square().sum(1, keepdim=True).clamp_min(1e-12))
+    linear.weight.copy_(D / nonzero(D.square().sum(1, keepdim=True)))
     linear.bias.zero_()
 
 # %% ../nbs/08_sae.ipynb #b927b705
 @torch.no_grad()
 def reconstruction_scale(x: Float[Tensor, 'n d'], x_hat: Float[Tensor, 'n d']) -> float:
-    "The factor on `x_hat` that brings it nearest to `x`, but not below half the norm of `x`."
+    "The factor on `x_hat` that brings it nearest to `x`, but not below half the norm of `x`; 1 where one is zero."
     x, x_hat = x.double(), x_hat.double()
-    size = x_hat.norm().clamp_min(1e-30)
-    along = max((x * x_hat).sum() / size, x.norm() / 2)
-    return (along / size).item()
+    size = x_hat.norm()
+    along = max((x * x_hat).sum() / nonzero(size), x.norm() / 2)
+    return (along / size).item() if size > 0 and along > 0 else 1.
 
 # %% ../nbs/08_sae.ipynb #c37df0e6
 @torch.no_grad()
@@ -1012,7 +1164,7 @@ def match_scale_(sae: SAE, x: Tensor, by: str):
     "Rescale encoder or multiplier; a BatchTopK's threshold stays, since looking at a batch is not training."
     training = sae.training
     known = sae.running_threshold.clone() if isinstance(sae, BatchTopKSAE) else None
-    s = reconstruction_scale(as_tokens(x), sae.train()(x).x_hat)
+    s = reconstruction_scale(as_tokens(sae.as_input(x)), sae.train()(x).x_hat)
     sae.train(training)
     if known is not None:
         sae.running_threshold.copy_(known)

@@ -114,9 +114,9 @@ def sampled_dots(X: Tensor, Y: Tensor, index: Tensor, starts: Tensor) -> Tensor:
 
 
 @functools.cache
-def has_sampled() -> bool:
-    "Whether this torch has `sampled_addmm` on a CPU; some builds do not."
-    one = torch.ones(1, 1)
+def has_sampled(dtype: torch.dtype) -> bool:
+    "Whether this torch has `sampled_addmm` on a CPU for numbers of a precision; some builds do not, none for halves."
+    one = torch.ones(1, 1, dtype=dtype)
     place = torch.zeros(1, 1, dtype=torch.long)
     try:
         with warnings.catch_warnings():
@@ -137,7 +137,7 @@ def dots_at(X: Float[Tensor, 'k d'], Y: Float[Tensor, 'p d'], index: Int[Tensor,
     if starts is None:
         starts = torch.arange(0, index.numel() + 1, index.shape[1], device=index.device)
     has_room = index.numel() <= len(X) * len(Y)  # CSR has room for every place once
-    sampled = X.device.type == 'cpu' and has_room and has_sampled()
+    sampled = X.device.type == 'cpu' and has_room and has_sampled(Y.dtype)
     return (sampled_dots if sampled else bag_dots)(X, Y, index, starts)
 
 # %% ../nbs/03_supports.ipynb #fee13b02
