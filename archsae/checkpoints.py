@@ -100,6 +100,14 @@ def fetch_from_hub(repo: str, inner: Path) -> Path:
         raise ConnectionError(f"path: {repo!r} is neither a folder nor to be had from the Hub "
                               f"({type(e).__name__})") from e
 
+# %% ../nbs/A3_checkpoints.ipynb #00fdccdc
+def is_a_file(path) -> bool:
+    "Whether there is a file of this name; what cannot be a name is none."
+    try:
+        return Path(path).expanduser().is_file()
+    except (TypeError, ValueError, OSError, RuntimeError):  # a zero byte, a name too long, no such ~user
+        return False
+
 # %% ../nbs/A3_checkpoints.ipynb #2182b374
 def load(path: str | Path, device: str = 'cpu', *, format: str = 'auto') -> nn.Module:
     """The model in a folder, in evaluation mode and in the precision of its weights; no code is run.
@@ -115,7 +123,7 @@ def load(path: str | Path, device: str = 'cpu', *, format: str = 'auto') -> nn.M
     FileNotFoundError : nothing there
     ValueError : files that do not make a model of this package; the message names file and field
     """
-    path = Path(path) if Path(path).is_file() else fetch_folder(path)
+    path = Path(path).expanduser() if is_a_file(path) else fetch_folder(path)
     name = find_format(path) if format == 'auto' else check_choice('format', format, FORMATS)
     return FORMATS[name].read(path, device)
 
