@@ -6,7 +6,6 @@
 __all__ = []
 
 # %% ../nbs/A8_caches.ipynb #a8000004
-import atexit
 import contextlib
 import errno
 import functools
@@ -18,6 +17,7 @@ import shutil
 import tempfile
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import util
 from pathlib import Path
 from archsae.files import bad_file, field, json_writer, parse_json, read_json, replacing
 
@@ -52,17 +52,12 @@ def warn_once(message: str, of=None):
         warnings.warn(message, RuntimeWarning, stacklevel=2)
 
 
-def remove_own(folder: Path, pid: int):
-    "Remove the folder of a process when it ends; a forked child, which uses it too, leaves it alone."
-    if os.getpid() == pid:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 def stand_in_folder() -> Path:
-    "A folder for this process alone and its children."
+    "A folder for this process alone and its children, which goes when this process ends."
     if not STAND_IN or not STAND_IN[-1].is_dir():
         STAND_IN.append(Path(tempfile.mkdtemp(prefix='archsae-')))
-        atexit.register(remove_own, STAND_IN[-1], os.getpid())
+        # atexit is passed over in processes of multiprocessing; and a forked child leaves it to its parent
+        util.Finalize(None, shutil.rmtree, (STAND_IN[-1], True), exitpriority=0)
     return STAND_IN[-1]
 
 # %% ../nbs/A8_caches.ipynb #a8000011

@@ -7,7 +7,6 @@ __all__ = ['SCALES', 'COLORS', 'MARKERS', 'OWN_SOURCES', 'pick', 'table_file', '
            'read_figure', 'where', 'column', 'mean_sd', 'table_text', 'show_table']
 
 # %% ../../nbs/01_scales.ipynb #3e8b2935
-import atexit
 import difflib
 import importlib.resources
 import json
@@ -19,6 +18,7 @@ import tempfile
 import time
 import tomllib
 import warnings
+from multiprocessing import util
 from pathlib import Path
 import numpy as np
 import torch
@@ -171,7 +171,7 @@ def begin(chapter: str, scale: str, source: str = 'digits', device: str = 'auto'
 def _temporary_folder() -> Path:
     "A folder for figures that nobody keeps; it is removed when the process ends."
     folder = Path(tempfile.gettempdir())/f'archsae-figures-{os.getpid()}'
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    util.Finalize(None, shutil.rmtree, (folder, True), exitpriority=0)  # also in processes of multiprocessing
     return folder
 
 
