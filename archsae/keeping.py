@@ -9,7 +9,6 @@ __all__ = []
 import functools
 import html
 import importlib
-import inspect
 import itertools
 import math
 import platform
@@ -22,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from .core import Configured, from_config, needs, pick_device, shown
+from .core import Configured, from_config, needs, pick_device, shown, width_of
 from archsae.files import (
     bad_file, check_shapes, field, finite, json_writer, read_header, read_json, read_tensors, replacing, sha256_of,
     tensor_writer,
@@ -200,9 +199,11 @@ def check_can_be_made_again(model: nn.Module, config: dict, state: dict):
     own = {name: tuple(v.shape) for name, v in state.items()}
     told = expected_shapes(twin, own)
     differ = sorted(name for name in {*own, *told} if own.get(name) != told.get(name))
-    differ = differ or [a for a, b in itertools.zip_longest(parts_of(model), parts_of(twin)) if a != b]
+    pairs = itertools.zip_longest(parts_of(model), parts_of(twin))
+    differ = differ or [(a or b)[0] for a, b in pairs if a != b]
     if differ:
-        raise ValueError(f"model: expected one that is what its configuration says ({remedy}); got another {differ[0]}")
+        raise ValueError(f"model: expected one that is what its configuration says ({remedy}); "
+                         f"got another {differ[0]}")
 
 # %% ../nbs/A9_keeping.ipynb #48959683
 def expected_shapes(twin: nn.Module, own: dict) -> dict:
@@ -255,7 +256,6 @@ def facts_of(model: nn.Module, state: dict, metrics: dict | None, data) -> dict:
         tensors={name: dict(dtype=str(v.dtype).removeprefix('torch.'), shape=list(v.shape))
                  for name, v in state.items()},
         standardisation=list(model._scales), metrics=record.pop('metrics', None), record=record,
-        metadata=plain(getattr(model, 'metadata', None), 'metadata'),
         versions=dict(archsae=__version__, torch=torch.__version__, python=platform.python_version()))
 
 # %% ../nbs/A9_keeping.ipynb #abf49652
@@ -287,7 +287,6 @@ class Stored(NamedTuple):
     tensors: dict | None
     places: list
     record: dict
-    metadata: dict | None
     weights: dict | None
 
 
@@ -301,8 +300,8 @@ def known_class(path: Path, name: str) -> type:
             break
         importlib.import_module(f'archsae.{chapter}')
     if name not in Configured.kinds:
-        raise bad_file(path, 'config: class', f"one of {', '.join(sorted(Configured.kinds))} (one of your own has to be "
-                       "imported first)", name)
+        known = ', '.join(sorted(Configured.kinds))
+        raise bad_file(path, 'config: class', f"one of {known} (one of your own has to be imported first)", name)
     return Configured.kinds[name]
 
 
@@ -311,7 +310,7 @@ def read_facts(path: Path) -> Stored:
     stored = read_json(path, LARGEST)
     config = field(stored, 'config', dict, path)
     if set(stored) == {'archsae', 'config'}:
-        return Stored(config, {}, None, None, [], {}, None, None)
+        return Stored(config, {}, None, None, [], {}, None)
     field(stored, 'format', str, path, check='archsae'.__eq__, wanted="'archsae'")
     field(stored, 'version', int, path, check=VERSION.__ge__, wanted=f'a version up to {VERSION} (a newer archsae '
           'reads newer ones)')
@@ -320,7 +319,7 @@ def read_facts(path: Path) -> Stored:
     return Stored(
         as_written(config), field(stored, 'counters', dict, path), list_of_texts(stored, 'frozen', path),
         field(stored, 'tensors', dict, path), list_of_texts(stored, 'standardisation', path), as_written(record),
-        as_written(field(stored, 'metadata', (dict, type(None)), path, None)), weights_told(stored, path))
+        weights_told(stored, path))
 
 # %% ../nbs/A9_keeping.ipynb #6a997599
 def list_of_texts(stored: dict, name: str, path: Path) -> list:
@@ -461,8 +460,6 @@ def restore(model: nn.Module, stored: Stored, state: dict, path: Path) -> nn.Mod
         named = stored.places != ['']
         model.set_standardisation(mean if named else mean[''], std if named else std[''])
     model.record = stored.record
-    if stored.metadata is not None:
-        model.metadata = stored.metadata
     return model
 
 
@@ -513,3 +510,159 @@ def is_ours(path: Path) -> bool:
 
 
 FORMATS = {'archsae': Format(is_ours, load_model, save_model)}
+
+# %% ../nbs/A9_keeping.ipynb #1ebbc69a
+def inert(value, most: int = 300) -> str:
+    "What somebody wrote, as a card can show it: nothing in it is markup, a table's border or a new line."
+    text = ' '.join(str(value).split())
+    text = html.escape(text if len(text) <= most else f'{text[:most]}…', quote=False)
+    return re.sub(r'([\\`*_{}\[\]()#+!|~^$:-])', r'\\\1', text)
+
+
+def flat(told: dict, lead: str = '') -> dict:
+    "Numbers and texts of dicts in one another, name.name -> value."
+    found = {}
+    for name, value in told.items():
+        if isinstance(value, dict):
+            found |= flat(value, f'{lead}{name}.')
+        elif value is not None and (not isinstance(value, list) or len(value) <= 8):
+            found[lead + name] = f'{value:.4g}' if isinstance(value, float) else value
+    return found
+
+
+def usage(model: nn.Module, name: str) -> str:
+    "Three lines of Python that load a model and use it."
+    scaled = 'model.from_raw(A)' if model.standardisation else 'A'
+    use = f'codes = model.encode({scaled})' if hasattr(model, 'encode') else 'atoms = model.get_dictionary()'
+    use = f'codes = model({scaled}).codes' if hasattr(model, 'sparse') else use
+    note = 'as they come out of the network' if model.standardisation else 'standardised as those of the training'
+    return f'import archsae\nmodel = archsae.load({name!r})\n{use}  # A: activations, {note}' 
+
+# %% ../nbs/A9_keeping.ipynb #0e9a5629
+CARD = """# {title}
+
+{kind} over activations of width {width}, made with archsae {version}.
+
+```python
+{usage}
+```
+
+| | |
+|---|---|
+{rows}
+"""
+
+
+def card_text(model: nn.Module, name: str, facts: dict) -> str:
+    "The body of a model card: what the model is, how to load it, what it was trained on and how well it does."
+    told = {'': facts['metrics'] or {}, 'record.': facts['record'], 'config.': facts['config'],
+            'versions.': facts['versions']}
+    rows = {name: value for lead, some in told.items() for name, value in flat(as_written(some), lead).items()}
+    lines = [f'| {inert(what)} | {inert(value)} |' for what, value in rows.items()]
+    return CARD.format(title=inert(name), kind=type(model).__name__, width=width_of(model), usage=usage(model, name),
+                       version=facts['versions']['archsae'], rows='\n'.join(lines))
+
+
+def card_of(model: nn.Module, name: str, license: str | None, facts: dict):
+    "The card as huggingface_hub has it, with its metadata."
+    hub = needs('huggingface_hub', 'hub')
+    tags = ['archsae', 'sparse-autoencoder', 'dictionary-learning', 'interpretability', type(model).__name__]
+    about = hub.ModelCardData(library_name='archsae', license=license, tags=tags)
+    return hub.ModelCard(f'---\n{about.to_yaml()}\n---\n\n{card_text(model, name, facts)}')
+
+# %% ../nbs/A9_keeping.ipynb #1e84f65d
+class Job(NamedTuple):
+    "A model on its way to the Hub."
+
+    model: nn.Module
+    name: str
+    license: str | None
+    metrics: dict | None
+    data: object
+
+    def card(self):
+        return card_of(self.model, self.name, self.license, facts_of(self.model, {}, self.metrics, self.data))
+
+
+@functools.cache
+def hub_class() -> type:
+    "A class of huggingface_hub's mixin whose objects stand for a model."
+    hub = needs('huggingface_hub', 'hub')
+
+    class Kept(hub.ModelHubMixin, library_name='archsae'):
+        "A model of archsae where the Hub is spoken to."
+
+        def __init__(self, job: Job):
+            self.job = job
+
+        def _save_pretrained(self, save_directory: Path):
+            save_model(self.job.model, save_directory, metrics=self.job.metrics, data=self.job.data)
+
+        def generate_model_card(self, *args, **kwargs):
+            return self.job.card()
+
+        @classmethod
+        def from_pretrained(cls, name: str, *, subfolder: str | None = None, **how):
+            "The mixin's own would parse `config.json` before it was looked at."
+            return cls._from_pretrained(model_id=name, subfolder=subfolder, **how)
+
+        @classmethod
+        def _from_pretrained(cls, *, model_id: str, subfolder: str | None, device: str, **how):
+            lead = f'{subfolder}/' if subfolder else ''
+            wanted = [f'{lead}{name}' for name in ('config.json', 'model.safetensors')]
+            there = hub.snapshot_download(model_id, allow_patterns=wanted, **how)
+            return cls(Job(load_model(Path(there)/lead, device), model_id, None, None, None))
+
+    return Kept
+
+# %% ../nbs/A9_keeping.ipynb #67844988
+def check_subfolder(subfolder: str | None) -> str | None:
+    "A subfolder of a repository, which does not lead out of it."
+    if subfolder is None:
+        return None
+    parts = Path(subfolder).parts if isinstance(subfolder, str) else ()
+    if not parts or '..' in parts or Path(subfolder).is_absolute():
+        raise ValueError(f"subfolder: expected a folder in the repository; got {shown(subfolder)}")
+    return '/'.join(parts)
+
+
+def pretrained(kind: type, name: str | Path, device: str, *, revision: str | None, subfolder: str | None, **how):
+    "A model of a class from a folder or from the Hub; see `Keeps.from_pretrained`."
+    subfolder = check_subfolder(subfolder)
+    if not isinstance(name, (str, Path)) or '\0' in str(name):
+        raise ValueError(f"name: expected a folder, or owner/name on the Hub; got {shown(name)}")
+    if Path(name).expanduser().is_dir():
+        model = load_model(Path(name)/(subfolder or ''), device)
+    else:
+        model = downloaded(str(name), device=device, revision=revision, subfolder=subfolder, **how)
+    if not isinstance(model, kind):
+        raise ValueError(f"{name}: config.class: expected {kind.__name__} or a kind of it; got {type(model).__name__}")
+    return model
+
+
+def downloaded(name: str, **how) -> nn.Module:
+    "A model from the Hub, or from what was downloaded before."
+    hub = needs('huggingface_hub', 'hub')
+    missing = (hub.errors.HfHubHTTPError, hub.errors.LocalEntryNotFoundError, hub.errors.OfflineModeIsEnabled)
+    try:
+        return hub_class().from_pretrained(name, **how).job.model
+    except hub.errors.HFValidationError as e:
+        raise ValueError(f"name: expected a folder, or owner/name on the Hub; got {shown(name)} ({e})") from None
+    except missing as e:
+        raise ConnectionError(f"name: {shown(name)} is neither a folder nor to be had from the Hub "
+                              f"({type(e).__name__}: {str(e).splitlines()[0]})") from e
+
+
+def pushed(model: nn.Module, name: str, license: str | None, metrics: dict | None, data, **how) -> str:
+    "The address of the commit that puts a model on the Hub; see `Keeps.push_to_hub`."
+    return str(hub_class()(Job(model, name, license, metrics, data)).push_to_hub(name, **how))
+
+
+def save_with_card(model: nn.Module, folder: str | Path, license: str | None, metrics: dict | None, data) -> Path:
+    "`save_model`, and a card beside it where there is none yet."
+    folder = save_model(model, folder, metrics=metrics, data=data)
+    if not (folder/'README.md').exists():
+        card = Job(model, folder.name, license, metrics, data).card()
+        with replacing(folder/'README.md') as path:
+            path.write_text(str(card), encoding='utf-8')
+    return folder
