@@ -14,7 +14,10 @@ from itertools import combinations
 import numpy as np
 import torch
 from torch import Tensor
-from archsae.core import Float, check_choice, check_matrix, check_positive, generator
+from archsae.core import (
+    Float, as_real, check_choice, check_finite, check_flag, check_matrix, check_number, check_positive, check_rows,
+    check_vector, check_whole, generator,
+)
 
 # %% ../nbs/13_metrics.ipynb #9906f995
 def in_float64(X) -> Float[Tensor, '...']:
@@ -43,14 +46,14 @@ def random_dictionary(k: int, d: int, kind: str = 'gaussian', mean: float = 3.,
     `mean` is that of every coordinate in standard deviations, for 'gaussian+mean'; `A` is where 'data rows' come from.
     """
     check_choice('kind', kind, NULL_KINDS)
-    check_positive('k', k)
+    k, d = check_positive('k', k), check_positive('d', d)
     g = generator(seed)
     if kind != 'data rows':
-        offset = mean if kind == 'gaussian+mean' else 0.
-        return torch.randn(k, check_positive('d', d), generator=g, dtype=torch.float64) + offset
+        offset = check_number('mean', mean) if kind == 'gaussian+mean' else 0.
+        return torch.randn(k, d, generator=g, dtype=torch.float64) + offset
+    A = None if A is None else check_matrix('A', A, d)
     if A is None or len(A) < k:
         raise ValueError(f"A: expected at least {k} rows to draw from; got {None if A is None else len(A)}")
-    A = check_matrix('A', A, d)
     return in_float64(A[torch.randperm(len(A), generator=g)[:k].to(A.device)])
 
 # %% ../nbs/13_metrics.ipynb #8c77e26b
@@ -75,12 +78,12 @@ def center_atoms(D: Float[Tensor, 'k d']) -> Float[Tensor, 'k d']:
     return unit_rows((Dn - mean_atom(Dn)) * (Dn != 0).any(1, keepdim=True))
 
 # %% ../nbs/13_metrics.ipynb #413c9fa7
-def check_pair(x: Float[Tensor, 'n d'], x_hat: Float[Tensor, 'n d']) -> tuple[Tensor, Tensor]:
-    "Activations and their reconstruction in float64, checked against each other."
-    x = check_matrix('x', x)
-    x_hat = check_matrix('x_hat', x_hat)
+def check_pair(x: Float[Tensor, 'n d'], x_hat: Float[Tensor, 'n d'], names=('x', 'x_hat')) -> tuple[Tensor, Tensor]:
+    "Activations and their reconstruction in float64, checked against each other; `names` are those of the arguments."
+    x, x_hat = (check_matrix(name, v) for name, v in zip(names, (x, x_hat)))
     if x.shape != x_hat.shape:
-        raise ValueError(f"x_hat: expected the shape of x, {tuple(x.shape)}; got {tuple(x_hat.shape)}")
+        wanted, got = tuple(x.shape), tuple(x_hat.shape)
+        raise ValueError(f"{names[1]}: expected the shape of {names[0]}, {wanted}; got {got}")
     return in_float64(x), in_float64(x_hat)
 
 
@@ -214,7 +217,7 @@ def dead_share(Z: Float[Tensor, 'n k']) -> float:
     -------
     From 0 to 1.
     """
-    return dead_codes(Z).double().mean().item()
+    return dead_codes(check_matrix('Z', Z)).double().mean().item()
 
 # %% ../nbs/13_metrics.ipynb #2a20fbd9
 def stable_rank(D: Float[Tensor, 'k d'], centered: bool = False) -> float:
@@ -229,7 +232,7 @@ def stable_rank(D: Float[Tensor, 'k d'], centered: bool = False) -> float:
     -------
     From 1 to min(k, d); 0 without a nonzero atom.
     """
-    s = torch.linalg.svdvals(center_atoms(D) if centered else unit_atoms(D)).square()
+    s = torch.linalg.svdvals(center_atoms(D) if check_flag('centered', centered) else unit_atoms(D)).square()
     return (s.sum() / s.max().clamp_min(1e-300)).item()
 
 # %% ../nbs/13_metrics.ipynb #4fc36075
@@ -305,9 +308,10 @@ def ood_score(D: Float[Tensor, 'k d'], A: Float[Tensor, 'n d'], n_ref: int = 100
     ------
     ValueError : activations of another width
     """
-    Dn, A = unit_atoms(D), check_matrix('A', A, D.shape[1]).detach()
-    check_positive('n_ref', n_ref)
-    check_positive('block', block)
+    Dn = unit_atoms(D)
+    A = check_matrix('A', A, Dn.shape[1]).detach()
+    n_ref, block = check_positive('n_ref', n_ref), check_positive('block', block)
+    seed = check_whole('seed', seed)
     if len(A) > n_ref:
         A = A[torch.randperm(len(A), generator=generator(seed))[:n_ref].to(A.device)]
     best = torch.full((len(Dn),), -1., dtype=torch.float64, device=Dn.device)
@@ -388,6 +392,7 @@ def neg_interference(Z: Float[Tensor, 'n k'], D: Float[Tensor, 'k d'], form: str
     ------
     ValueError : codes for another number of atoms, an unknown form
     """
+    D = check_matrix('D', D)
     return interference(code_products(Z, D), D, form)
 
 # %% ../nbs/13_metrics.ipynb #14b8a9d0
@@ -413,12 +418,24 @@ def plausibility(D: Float[Tensor, 'k d'], V: Float[Tensor, 'c d'], std: Float[Te
     D = in_float64(check_matrix('D', D))
     Vn = unit_atoms(V, 'V', D.shape[1])
     if std is not None:
-        std = in_float64(std).to(D.device)
-        if std.shape != D.shape[1:]:
-            raise ValueError(f"std: expected shape ({D.shape[1]},); got {tuple(std.shape)}")
-        D = D * std
+        D = D * in_float64(check_vector('std', std, D.shape[1])).to(D.device)
     best = [cosines.max(0).values for _, cosines in cosine_blocks(unit_rows(D), Vn, block)]
     return torch.stack(best).max(0).values.mean().item()
+
+# %% ../nbs/13_metrics.ipynb #e9af8b8b
+def some_numbers(name: str, x) -> Tensor:
+    "Return `x` as a tensor of at least one real number; its values are not looked at: norms are parts of losses."
+    x = as_real(name, x)
+    if not x.numel():
+        raise ValueError(f"{name}: expected at least one number; got shape {tuple(x.shape)}")
+    return x
+
+
+def check_dims(dims, axes: int):
+    "Return `dims` if it is None, or one or several of so many axes, else raise a `ValueError`."
+    for dim in [] if dims is None else dims if isinstance(dims, (tuple, list)) else [dims]:
+        check_whole('dims', dim, -axes, axes - 1)
+    return dims
 
 # %% ../nbs/13_metrics.ipynb #255bfb80
 def l0(x: Float[Tensor, '...'], dims: int | tuple[int, ...] | None = None) -> Float[Tensor, '...']:
@@ -432,8 +449,13 @@ def l0(x: Float[Tensor, '...'], dims: int | tuple[int, ...] | None = None) -> Fl
     Returns
     -------
     From 0 to 1, the shape of `x` without `dims`.
+
+    Raises
+    ------
+    ValueError : no real numbers, or axes that are not there
     """
-    return (x != 0).float().mean(dims)
+    x = check_finite('x', some_numbers('x', x))
+    return (x != 0).float().mean(check_dims(dims, x.ndim))
 
 # %% ../nbs/13_metrics.ipynb #18a73f06
 def l1(v: Float[Tensor, '...'], dims: int | tuple[int, ...] | None = None) -> Float[Tensor, '...']:
@@ -447,8 +469,13 @@ def l1(v: Float[Tensor, '...'], dims: int | tuple[int, ...] | None = None) -> Fl
     Returns
     -------
     The shape of `v` without `dims`.
+
+    Raises
+    ------
+    ValueError : no real numbers, or axes that are not there
     """
-    return v.abs().sum(dims)
+    v = some_numbers('v', v)
+    return v.abs().sum(check_dims(dims, v.ndim))
 
 # %% ../nbs/13_metrics.ipynb #57816e86
 def l2(v: Float[Tensor, '...'], dims: int | tuple[int, ...] | None = None) -> Float[Tensor, '...']:
@@ -462,8 +489,13 @@ def l2(v: Float[Tensor, '...'], dims: int | tuple[int, ...] | None = None) -> Fl
     Returns
     -------
     The shape of `v` without `dims`.
+
+    Raises
+    ------
+    ValueError : no real numbers, or axes that are not there
     """
-    return torch.linalg.vector_norm(v, dim=dims)
+    v = some_numbers('v', v)
+    return torch.linalg.vector_norm(v, dim=check_dims(dims, v.ndim))
 
 # %% ../nbs/13_metrics.ipynb #97873513
 TINY = 1e-12  # below this a norm counts as zero
@@ -500,7 +532,8 @@ def hoyer(x: Float[Tensor, 'n d']) -> Float[Tensor, ' n']:
     ------
     ValueError : another shape
     """
-    if x.ndim != 2 or x.shape[1] < 2:
+    x = check_rows('x', x)
+    if x.shape[1] < 2:
         raise ValueError(f"x: expected shape (n, d) with d > 1; got {tuple(x.shape)}")
     root = x.shape[1]**.5
     return torch.where((x != 0).any(1), (root - l1_l2_ratio(x, 1)) / (root - 1), 1.)
@@ -521,8 +554,7 @@ def kappa_4(x: Float[Tensor, 'n d']) -> Float[Tensor, ' n']:
     ------
     ValueError : another shape
     """
-    if x.ndim != 2:
-        raise ValueError(f"x: expected shape (n, d); got {tuple(x.shape)}")
+    x = check_rows('x', x)
     share = (x / l2(x, 1)[:, None].clamp_min(TINY)).square()
     return share.square().sum(1)
 
@@ -583,6 +615,7 @@ def hungarian_loss(D1: Float[Tensor, 'k d'], D2: Float[Tensor, 'k d'], p_norm: f
     ------
     ValueError : dictionaries of different shapes
     """
+    p_norm = check_number('p_norm', p_norm, above=0, finite=False)
     return matched_sum(torch.cdist(*check_same(D1, D2), p=p_norm))
 
 # %% ../nbs/13_metrics.ipynb #c7f96a98
@@ -660,7 +693,7 @@ def wasserstein_1d(x1: Float[Tensor, 'n d'], x2: Float[Tensor, 'n d']) -> Float[
     ------
     ValueError : sets of different shapes
     """
-    x1, x2 = check_pair(x1, x2)
+    x1, x2 = check_pair(x1, x2, ('x1', 'x2'))
     return (x1.sort(0).values - x2.sort(0).values).abs().mean()
 
 # %% ../nbs/13_metrics.ipynb #7645d17c
@@ -682,6 +715,9 @@ def frechet_distance(x1: Float[Tensor, 'n d'], x2: Float[Tensor, 'm d']) -> Floa
     """
     x1 = in_float64(check_matrix('x1', x1))
     x2 = in_float64(check_matrix('x2', x2, x1.shape[1]))
+    for name, x in dict(x1=x1, x2=x2).items():
+        if len(x) < 2:
+            raise ValueError(f"{name}: expected at least two rows, of which there is a covariance; got {len(x)}")
     S1, S2 = torch.atleast_2d(torch.cov(x1.T)), torch.atleast_2d(torch.cov(x2.T))
     values, vectors = torch.linalg.eigh(S1)
     half = vectors * values.clamp_min(0).sqrt() @ vectors.T  # S1^(1/2)

@@ -352,7 +352,7 @@ add('stability.greedy_agreement', D1=real(K, D), D2=real(K, D, seed=1), signed=F
 add('stability.stability_null', k=Count(K), d=Count(D), kind=Choice('gaussian'),
     seeds=given((0, 1), 'a', 3, None, [], [-1], [1.5], ['a'], [True], [None]), mean=Number(3.), signed=Flag(True),
     center=Flag())
-add('stability.stability_null of rows', lambda: module('stability').stability_null, k=Count(K, most=N), d=Count(D),
+add('stability.stability_null of rows', lambda: module('stability').stability_null, k=Count(K), d=Count(D),
     kind=given('data rows'), A=real(N, D))
 add('stability.pairwise', dictionaries=made(lambda: [normal(K, D), normal(K, D, seed=1)], None, 'a', 3, [], ['a', 'b'],
                                             [None, None], [torch.zeros(K, D)], [torch.zeros(K, D), torch.ones(K, 3)],
@@ -417,10 +417,10 @@ add('metrics.neg_interference', Z=codes(N, K), D=real(K, D, free=True), form=Cho
 add('metrics.plausibility', D=real(K, D), V=real(3, D, seed=1), std=positive(D, optional=True), block=Count(4))
 DIMS = given(None, 'a', 2.5, 7, -9, [9], {}, True)
 for norm in ('l0', 'l1', 'l2'):
-    add(f'metrics.{norm}', **{'x' if norm == 'l0' else 'v': codes(N, K, finite=False, leading=True), 'dims': DIMS})
+    add(f'metrics.{norm}', **{'x' if norm == 'l0' else 'v': codes(N, K, finite=norm == 'l0', leading=True, free=True), 'dims': DIMS})
 add('metrics.hoyer', x=codes(N, K, finite=False, free=True))
 add('metrics.kappa_4', x=codes(N, K, finite=False, free=True))
-add('metrics.hungarian_loss', D1=real(K, D), D2=real(K, D, seed=1), p_norm=Number(2, above=0))
+add('metrics.hungarian_loss', D1=real(K, D), D2=real(K, D, seed=1), p_norm=Number(2, above=0, infinite=True))
 add('metrics.cosine_hungarian_loss', D1=real(K, D), D2=real(K, D, seed=1))
 add('metrics.dictionary_collinearity', D=real(K, D, free=True))
 add('metrics.wasserstein_1d', x1=real(N, D), x2=real(N, D, seed=1))
