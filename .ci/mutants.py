@@ -71,11 +71,11 @@ def places(row: dict) -> tuple[int, int]:
     return in_module, sum(''.join(cell['source']).count(row['find']) for cell in cells)
 
 
-def state_of(row: dict) -> str:
+def state_of(row: dict, root: Path) -> str:
     "A hash of what the outcome depends on: the bug, the module and the tests."
     h = hashlib.sha256(json.dumps([row['find'], row['replace']]).encode())
-    files = [module_file(ROOT, row), notebook_file(ROOT, row)]
-    files += [ROOT/test.split('::')[0] for test in row.get('tests', ()) if test.startswith('tests/')]
+    files = [module_file(root, row), notebook_file(root, row)]
+    files += [root/test.split('::')[0] for test in row.get('tests', ()) if test.startswith('tests/')]
     for path in files:
         h.update(path.read_bytes())
     return h.hexdigest()[:16]
@@ -112,7 +112,7 @@ def passes(root: Path, test: str, limit: float) -> bool:
     return done.returncode == 0
 
 
-def outcome(root: Path, row: dict, limit: float) -> dict:
+def outcome(root: Path, row: dict, limit: float, whole: Path) -> dict:
     "What became of one mutant."
     start = time.time()
     put(root, row, row['find'], row['replace'])
@@ -124,12 +124,12 @@ def outcome(root: Path, row: dict, limit: float) -> dict:
                 break
     finally:
         for path in (module_file, notebook_file):
-            shutil.copyfile(path(ROOT, row), path(root, row))
+            shutil.copyfile(path(whole, row), path(root, row))
     fields = ('name', 'module', 'find', 'replace')
     found = {name: row[name] for name in fields} | dict(noticed_by=noticed, seconds=round(time.time() - start, 1))
     if noticed is None and 'explained' in row:
         found['explained'] = row['explained']
-    return found | dict(state=state_of(row))
+    return found | dict(state=state_of(row, whole))
 
 
 def write(rows: list, order: list):
@@ -143,6 +143,16 @@ def write(rows: list, order: list):
     part.write_text(json.dumps(dict(about=about, rows=rows), indent=1, ensure_ascii=False) + '\n', encoding='utf-8')
     os.replace(part, RESULT)
     return about
+
+
+def copy_tree(root: Path, goal: Path):
+    "What tests need of a tree."
+    goal.mkdir()
+    for name in COPIED:
+        if (root/name).is_dir():
+            shutil.copytree(root/name, goal/name, ignore=shutil.ignore_patterns('__pycache__', '*.part'))
+        else:
+            shutil.copyfile(root/name, goal/name)
 
 
 def main():
@@ -166,18 +176,13 @@ def main():
     known = {row['name']: row for row in known if row['name'] in order}
     chosen = [row for row in table if row['name'].startswith(a.only) or row['module'].startswith(a.only)]
     if a.new:
-        chosen = [row for row in chosen if known.get(row['name'], {}).get('state') != state_of(row)]
+        chosen = [row for row in chosen if known.get(row['name'], {}).get('state') != state_of(row, ROOT)]
 
     with tempfile.TemporaryDirectory() as t:
-        copies = SimpleQueue()
+        whole, copies = Path(t)/'whole', SimpleQueue()
+        copy_tree(ROOT, whole)  # the tree may change while this runs
         for i in range(a.jobs):
-            for name in COPIED:
-                source, goal = ROOT/name, Path(t)/str(i)/name
-                goal.parent.mkdir(exist_ok=True)
-                if source.is_dir():
-                    shutil.copytree(source, goal, ignore=shutil.ignore_patterns('__pycache__', '*.part'))
-                else:
-                    shutil.copyfile(source, goal)
+            copy_tree(whole, Path(t)/str(i))
             copies.put(Path(t)/str(i))
 
         def with_copy(work, *arguments):
@@ -194,7 +199,7 @@ def main():
             failing = {test for test, ok in sound.items() if not ok}
             print(f"{len(tests)} tests, {len(failing)} of them fail without a bug: {', '.join(failing)}", flush=True)
             chosen = [row for row in chosen if not failing & {row['notebook'], *row.get('tests', ())}]
-            for found in pool.map(lambda row: with_copy(outcome, row, a.limit), chosen):
+            for found in pool.map(lambda row: with_copy(outcome, row, a.limit, whole), chosen):
                 known[found['name']] = found
                 print(f"{found['noticed_by'] or 'SURVIVED':24} {found['name']}  {found['seconds']} s", flush=True)
                 about = write(list(known.values()), order)
