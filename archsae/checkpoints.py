@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import os
 import re
 import warnings
 from pathlib import Path
@@ -198,7 +199,7 @@ def find_weights(folder: Path) -> Path:
     "The first file of weights there is."
     for stem in WEIGHTS:
         for end in ('safetensors', 'pt'):
-            if (folder/f'{stem}.{end}').is_file():
+            if os.path.lexists(folder/f'{stem}.{end}'):  # what is no file is answered by whoever reads it
                 return folder/f'{stem}.{end}'
         if (folder/f'{stem}.dcp').exists():
             raise bad_file(folder/f'{stem}.dcp', 'file', 'safetensors or .pt',

@@ -8,6 +8,7 @@ __all__ = []
 # %% ../nbs/A11_exchange.ipynb #ac000003
 import math
 import mmap
+import os
 from pathlib import Path
 from typing import NamedTuple
 import torch
@@ -103,6 +104,18 @@ def above(theta: Tensor) -> Tensor:
     return torch.nextafter(theta, theta.new_tensor(math.inf))
 
 # %% ../nbs/A11_exchange.ipynb #ac00000a
+def set_thresholds(act: nn.Module, theta: Tensor):
+    "Let pass what is above `theta`; one below 0 lets pass what is above 0. In float64, so that log and exp lose none."
+    slightly_above = theta.double() * (1 + 1e-13)
+    act.log_jumprelu_threshold = nn.Parameter(slightly_above.clamp_min(1e-30).log())
+
+
+def in_float32_from_below(theta: Tensor) -> Tensor:
+    "The largest number of float32 that is not above `theta`: the same numbers of float32 are > it."
+    nearest = theta.float()
+    return torch.where(nearest.double() > theta.double(), below(nearest), nearest)
+
+
 @torch.no_grad()
 def model_of(plain: Plain) -> Transcoder:
     "A model of the family, in evaluation mode, from a plain autoencoder."
@@ -116,8 +129,7 @@ def model_of(plain: Plain) -> Transcoder:
     model.b_E.copy_(plain.b_enc)
     model.b_D.copy_(plain.b_dec)
     if plain.act == 'jumprelu':
-        # a threshold below 0 lets through what is above 0
-        model.activation_function.log_jumprelu_threshold.copy_(plain.theta.clamp_min(1e-30).log())
+        set_thresholds(model.activation_function, plain.theta)
     if plain.act == 'batchtopk':
         model.activation_function.theta_inf.copy_(above(plain.theta.clamp_min(0)))
     return model.eval()
@@ -142,7 +154,7 @@ def plain_of_family(model: Transcoder, library: str) -> Plain:
     g = model.gates().clamp_min(1e-12) if gated else torch.ones_like(b)
     theta = None
     if cfg.act_fn == 'jumprelu':
-        theta = model.activation_function.log_jumprelu_threshold.exp() / g
+        theta = model.activation_function.log_jumprelu_threshold.double().exp() / g
     elif cfg.act_fn == 'batchtopk':
         theta = below(model.activation_function.theta_inf)
         if theta.isnan():
@@ -240,7 +252,7 @@ def folder_of(path, *names: str) -> Path:
     path = Path(path).expanduser()
     folder = path.parent if path.name in names and not path.is_dir() else path
     for name in names:
-        if not (folder/name).exists():
+        if not os.path.lexists(folder/name):  # a link that leads nowhere is answered by whoever reads it
             raise FileNotFoundError(f"{folder}: expected {' and '.join(names)}; got no {name}")
     return folder
 
@@ -319,7 +331,8 @@ def dict_of_plain(plain: Plain) -> tuple[str, dict]:
     "The class of dictionary_learning that computes the same, and its weights."
     W, b, D, bias = plain.W_enc, plain.b_enc, plain.W_dec, plain.b_dec
     if plain.act == 'jumprelu':
-        return 'JumpReluAutoEncoder', dict(W_enc=W.T, b_enc=b, W_dec=D, b_dec=bias, threshold=plain.theta)
+        return 'JumpReluAutoEncoder', dict(W_enc=W.T, b_enc=b, W_dec=D, b_dec=bias,
+                                           threshold=in_float32_from_below(plain.theta))
     linear = {'encoder.weight': W, 'encoder.bias': b, 'decoder.weight': D.T}
     if plain.act == 'relu':
         return 'AutoEncoderNew', linear | {'decoder.bias': bias}
