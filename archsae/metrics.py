@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from archsae.core import (
     Float, as_real, check_choice, check_finite, check_flag, check_matrix, check_number, check_positive, check_rows,
-    check_vector, check_whole, generator,
+    check_vector, check_whole, generator, nonzero, unit_rows, usual_scale,
 )
 
 # %% ../nbs/13_metrics.ipynb #9906f995
@@ -24,11 +24,6 @@ def in_float64(X) -> Float[Tensor, '...']:
     "The same numbers in float64, outside autograd; on the CPU if the device has no float64."
     X = torch.as_tensor(X).detach()
     return X.to('cpu' if X.device.type == 'mps' else X.device, torch.float64)
-
-
-def unit_rows(D: Float[Tensor, 'k d'], eps: float = 1e-12) -> Float[Tensor, 'k d']:
-    "Rows of `D` divided by their l2 norm, which is clamped at `eps`, so that a zero row stays zero."
-    return D / D.norm(dim=1, keepdim=True).clamp_min(eps)
 
 
 def unit_atoms(D: Float[Tensor, 'k d'], name: str = 'D', width: int | None = None) -> Float[Tensor, 'k d']:
@@ -75,7 +70,9 @@ def mean_atom(Dn: Float[Tensor, 'k d']) -> Float[Tensor, ' d']:
 def center_atoms(D: Float[Tensor, 'k d']) -> Float[Tensor, 'k d']:
     "Metric centring: unit rows minus their mean, made unit again, in float64; zero rows stay zero."
     Dn = unit_atoms(D)
-    return unit_rows((Dn - mean_atom(Dn)) * (Dn != 0).any(1, keepdim=True))
+    rest = Dn - mean_atom(Dn)
+    is_more = rest.norm(dim=1, keepdim=True) > 1e-12  # than the rounding of rows of norm 1
+    return unit_rows(rest * (is_more & (Dn != 0).any(1, keepdim=True)))
 
 # %% ../nbs/13_metrics.ipynb #413c9fa7
 def check_pair(x: Float[Tensor, 'n d'], x_hat: Float[Tensor, 'n d'], names=('x', 'x_hat')) -> tuple[Tensor, Tensor]:
@@ -498,9 +495,6 @@ def l2(v: Float[Tensor, '...'], dims: int | tuple[int, ...] | None = None) -> Fl
     return torch.linalg.vector_norm(v, dim=check_dims(dims, v.ndim))
 
 # %% ../nbs/13_metrics.ipynb #97873513
-TINY = 1e-12  # below this a norm counts as zero
-
-
 def l0_eps(x: Float[Tensor, '...'], dims: int | tuple[int, ...] | None = None, threshold: float = 1e-6
            ) -> Float[Tensor, '...']:
     "Share of entries of size `threshold` or more, over `dims` (all by default)."
@@ -514,7 +508,9 @@ def lp(v: Float[Tensor, '...'], p: float = .5, dims: int | tuple[int, ...] | Non
 
 def l1_l2_ratio(x: Float[Tensor, '...'], dims: int | tuple[int, ...] | None = -1) -> Float[Tensor, '...']:
     "l1 over l2 norm: from 1 (one entry) to the root of the number of entries (all alike); 0 for zeros."
-    return l1(x, dims) / l2(x, dims).clamp_min(TINY)
+    some = tuple(range(x.ndim)) if dims is None else dims
+    x = usual_scale(x, x.detach().abs().amax(some, keepdim=True))
+    return l1(x, dims) / nonzero(l2(x, dims))
 
 # %% ../nbs/13_metrics.ipynb #afd49a31
 def hoyer(x: Float[Tensor, 'n d']) -> Float[Tensor, ' n']:
@@ -555,8 +551,7 @@ def kappa_4(x: Float[Tensor, 'n d']) -> Float[Tensor, ' n']:
     ValueError : another shape
     """
     x = check_rows('x', x)
-    share = (x / l2(x, 1)[:, None].clamp_min(TINY)).square()
-    return share.square().sum(1)
+    return unit_rows(x).square().square().sum(1)
 
 # %% ../nbs/13_metrics.ipynb #bbd00805
 def avg_l1_loss(x: Float[Tensor, 'n d'], x_hat: Float[Tensor, 'n d']) -> float:
@@ -648,7 +643,9 @@ def codes_correlation_matrix(codes: Float[Tensor, 'n k']) -> tuple[float, Float[
     Z = in_float64(check_matrix('codes', codes))
     if len(Z) < 2:
         raise ValueError(f"codes: expected at least two rows; got {len(Z)}")
-    Zn = unit_rows((Z - Z.mean(0)).T)
+    moves = (Z - Z.mean(0)).T
+    is_more = moves.norm(dim=1) > 1e-12 * Z.norm(dim=0)  # than rounding leaves of a code that never varies
+    Zn = unit_rows(moves * is_more[:, None])
     S = Zn @ Zn.T
     return off_diagonal_max(S), S
 
