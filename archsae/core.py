@@ -184,14 +184,14 @@ def check_vector(name: str, v, length: int) -> Tensor:
     return check_finite(name, v)
 
 
-def check_input(name: str, x, width: int, like: Tensor | None = None) -> Tensor:
+def check_input(name: str, x, width: int | None = None, like: Tensor | None = None) -> Tensor:
     """Return `x` (..., width) as a tensor; its values are not looked at, which would make a GPU wait in every step.
 
     It comes in the precision of `like`, the weights that it will meet, unless autocast chooses one.
     """
     x = as_real(name, x)
-    if not x.ndim or 0 in x.shape or x.shape[-1] != width:
-        raise ValueError(f"{name}: expected shape (..., {width}); got {tuple(x.shape)}")
+    if not x.ndim or 0 in x.shape or x.shape[-1] != (x.shape[-1] if width is None else width):
+        raise ValueError(f"{name}: expected shape (..., {width or 'd'}); got {tuple(x.shape)}")
     if like is not None and x.device != like.device:
         raise ValueError(f"{name}: expected a tensor on {like.device}, as the weights; got one on {x.device}")
     kind = x.device.type

@@ -9,10 +9,11 @@ __all__ = ['KERNELS', 'topk', 'batch_topk', 'threshold_codes', 'jump_relu', 'hea
 import functools
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd import Function
-from archsae.core import Float, check_choice, check_positive
+from archsae.core import Float, as_real, check_choice, check_flag, check_input, check_number, check_positive, check_rows
 
 # %% ../nbs/06_sparsity.ipynb #3856733e
 def relu(pre: Float[Tensor, '*n k']) -> Float[Tensor, '*n k']:
@@ -36,7 +37,8 @@ def topk(pre: Float[Tensor, '*n width'], k: int) -> Float[Tensor, '*n width']:
     ------
     ValueError : `k` is not a whole number from 1 to `width`
     """
-    check_positive('k', k, most=pre.shape[-1])
+    pre = check_input('pre', pre)
+    k = check_positive('k', k, most=pre.shape[-1])
     values, index = pre.relu().topk(k, dim=-1, sorted=False)
     return torch.zeros_like(pre).scatter(-1, index, values)
 
@@ -58,7 +60,8 @@ def batch_topk(pre: Float[Tensor, 'n width'], k_total: int) -> tuple[Float[Tenso
     ------
     ValueError : `k_total` is not a whole number from 1 to n · width
     """
-    check_positive('k_total', k_total, most=pre.numel())
+    pre = check_rows('pre', pre)
+    k_total = check_positive('k_total', k_total, most=pre.numel())
     values, index = pre.relu().flatten().topk(k_total, sorted=False)
     codes = torch.zeros_like(pre).flatten().scatter(0, index, values).view(pre.shape)
     return codes, values.detach().amin()
@@ -66,8 +69,11 @@ def batch_topk(pre: Float[Tensor, 'n width'], k_total: int) -> tuple[Float[Tenso
 # %% ../nbs/06_sparsity.ipynb #92434f2b
 def as_threshold(theta: float | Float[Tensor, '...'], x: Tensor) -> Float[Tensor, '...']:
     "`theta` as a tensor that torch does not round to the precision of a half-precision `x`."
-    if not isinstance(theta, Tensor):
-        theta = torch.full((1,), theta, device=x.device, dtype=torch.promote_types(x.dtype, torch.float32))
+    if isinstance(theta, (Tensor, np.ndarray)):
+        theta = as_real('theta', theta)
+    else:
+        wide = torch.promote_types(x.dtype, torch.float32)
+        theta = torch.full((1,), check_number('theta', theta), device=x.device, dtype=wide)
     theta = theta.reshape(1) if theta.ndim == 0 else theta
     fits = all(t in (1, s) for t, s in zip(theta.shape[::-1], x.shape[::-1]))
     if theta.ndim > x.ndim or not fits:
@@ -99,6 +105,8 @@ def threshold_codes(pre: Float[Tensor, '*n width'], theta: float | Float[Tensor,
     ------
     ValueError : `theta` does not broadcast to `pre`
     """
+    pre = check_input('pre', pre)
+    check_flag('strict', strict)
     return pre * (is_above(pre, as_threshold(theta, pre), strict) & (pre > 0))
 
 # %% ../nbs/06_sparsity.ipynb #126cdef8
@@ -221,8 +229,7 @@ class Heaviside(Function):
 def check_kernel(kernel: str, bandwidth: float):
     "A `ValueError` for an unknown kernel, or a bandwidth that is not a positive number."
     check_choice('kernel', kernel, KERNELS)
-    if isinstance(bandwidth, Tensor) or not 0 < bandwidth < math.inf:
-        raise ValueError(f"bandwidth: expected a number > 0; got {bandwidth!r}")
+    check_number('bandwidth', bandwidth, above=0)
 
 # %% ../nbs/06_sparsity.ipynb #4f7db4ee
 def jump_relu(x: Float[Tensor, '*n k'], theta: float | Float[Tensor, '...'], kernel: str = 'silverman',
@@ -251,6 +258,9 @@ def jump_relu(x: Float[Tensor, '*n k'], theta: float | Float[Tensor, '...'], ker
     Paper, App. G.
     """
     check_kernel(kernel, bandwidth)
+    check_flag('legacy_scale', legacy_scale)
+    check_flag('strict', strict)
+    x = check_input('x', x)
     return JumpReLU.apply(x, as_threshold(theta, x), kernel, bandwidth, legacy_scale, strict)
 
 # %% ../nbs/06_sparsity.ipynb #8d604a07
@@ -281,4 +291,6 @@ def heaviside(x: Float[Tensor, '*n k'], theta: float | Float[Tensor, '...'], ker
     Paper, App. G.
     """
     check_kernel(kernel, bandwidth)
+    check_flag('legacy_scale', legacy_scale)
+    x = check_input('x', x)
     return Heaviside.apply(x, as_threshold(theta, x), kernel, bandwidth, legacy_scale)

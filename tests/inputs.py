@@ -144,12 +144,13 @@ class Real:
     finite: bool = True  # whether NaN is looked for; False where that would make a GPU wait: there it must be seen
     leading: bool = False  # any leading axes will do, and there may be none
     free: bool = False  # its width need not fit anything
+    shown: bool = True  # whether a NaN that is not looked for is to be seen in the answer (counts have none)
     scales: bool = True  # whether sizes of the numbers are free (weights of a simplex are not)
 
     def of_number(self, number: float) -> str:
         if self.finite:
             return REFUSE
-        return SHOWN if math.isnan(number) else ANY
+        return SHOWN if math.isnan(number) and self.shown else ANY
 
     def of_size(self, factor: float) -> str:
         return EITHER if self.finite or factor < 1e30 else ANY  # inside a training step float32 may overflow, and shows it
@@ -251,7 +252,7 @@ class Count:
         return [Bad(named(v), constant(v)) for v in values]
 
     def goods(self) -> list:
-        return [] if self.value is None else [np.int64(self.value), np.int32(self.value), np.uint16(self.value)]
+        return [] if self.value is None else [kind(self.value) for kind in (np.int64, np.int32, np.uint16)]
 
 
 @dataclass(frozen=True)

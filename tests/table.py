@@ -362,12 +362,12 @@ add('stability.pairwise', dictionaries=made(lambda: [normal(K, D), normal(K, D, 
     tol=Number(1e-3, least=0, infinite=True), loose=COINS)
 
 # sparsity
-add('sparsity.topk', pre=real(N, K, finite=False, leading=True), k=Count(3, most=K), loose=COINS)
-add('sparsity.batch_topk', pre=real(N, K, finite=False), k_total=Count(30, most=N * K), loose=COINS)
-add('sparsity.threshold_codes', pre=real(N, K, finite=False, leading=True), theta=Number(.5), loose=COINS)
+add('sparsity.topk', pre=real(N, K, finite=False, leading=True, free=True), k=Count(3, most=K), loose=COINS)
+add('sparsity.batch_topk', pre=real(N, K, finite=False, free=True), k_total=Count(30, most=N * K), loose=COINS)
+add('sparsity.threshold_codes', pre=real(N, K, finite=False, leading=True, free=True), theta=Number(.5), strict=Flag(True), loose=COINS)
 KERNEL = dict(kernel=Choice('silverman'), bandwidth=Number(.01, above=0), legacy_scale=Flag())
-add('sparsity.jump_relu', x=real(N, K, finite=False, leading=True), theta=Number(.5), **KERNEL, loose=COINS)
-add('sparsity.heaviside', x=real(N, K, finite=False, leading=True), theta=Number(.5), **KERNEL, loose=COINS)
+add('sparsity.jump_relu', x=real(N, K, finite=False, leading=True, free=True), theta=Number(.5), strict=Flag(True), **KERNEL, loose=COINS)
+add('sparsity.heaviside', x=real(N, K, finite=False, leading=True, free=True, shown=False), theta=Number(.5), **KERNEL, loose=COINS)
 
 # codes
 add('codes.SparseCodes', values=real(N, 3, finite=False),
