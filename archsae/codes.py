@@ -6,6 +6,7 @@
 __all__ = ['SparseCodes', 'sparse_codes', 'encode', 'decode']
 
 # %% ../nbs/07_codes.ipynb #2b8e8aed
+import copy
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
-from archsae.core import Bool, Float, Int, check_choice, check_positive
+from archsae.core import Bool, Float, Int, as_real, check_choice, check_positive, check_rows, shown
 from archsae.kernels import (Transposed, gathered_dots, select_topk, sparse_decode, transposed_pattern,
                              transposed_product, triton_available)
 from archsae.sparsity import as_threshold, is_above
@@ -37,15 +38,33 @@ def sort_by_atom(index: Int[Tensor, '...'], starts: Int[Tensor, ' bounds'], widt
     return Transposed(*(torch.from_numpy(a).long() for a in (order, rows, offsets)))
 
 # %% ../nbs/07_codes.ipynb #5f47a299
+def check_whole_tensor(name: str, value):
+    "A `ValueError` if it is no tensor of whole numbers."
+    if not isinstance(value, Tensor) or value.dtype not in (torch.int32, torch.int64):
+        got = value.dtype if isinstance(value, Tensor) else shown(value)
+        raise ValueError(f"{name}: expected a tensor of whole numbers; got {got}")
+
+
+def check_atoms(index: Tensor, width: int):
+    "A `ValueError` if places lie beyond the atoms; on a GPU, which would have to be waited for, its kernels tell."
+    if index.device.type != 'cpu' or not index.numel() or torch.compiler.is_compiling():
+        return
+    least, most = (int(v) for v in index.aminmax())
+    if least < 0 or most >= width:
+        raise ValueError(f"index: expected atoms from 0 to {width - 1}; got {least} to {most}")
+
+
 def check_places(values: Tensor, index: Tensor, offsets: Tensor | None):
     "A `ValueError` if these are not the values and places of sparse codes."
+    check_whole_tensor('index', index)
+    if offsets is not None:
+        check_whole_tensor('offsets', offsets)
     if values.shape != index.shape:
         wanted, got = tuple(values.shape), tuple(index.shape)
         raise ValueError(f"index: expected the shape of values, {wanted}; got {got}")
     if values.ndim != (2 if offsets is None else 1):
         raise ValueError(f"values: expected shape (n, m), or (nnz,) with offsets; got {tuple(values.shape)}")
-    if index.dtype not in (torch.int32, torch.int64):
-        raise ValueError(f"index: expected whole numbers; got {index.dtype}")
+
 
 
 def even_starts(values: Tensor, index: Tensor) -> Int[Tensor, ' bounds']:
@@ -73,10 +92,12 @@ class SparseCodes:
 
     def __init__(self, values: Float[Tensor, '...'], index: Int[Tensor, '...'], width: int,
                  offsets: Int[Tensor, ' bounds'] | None = None):
+        values = as_real('values', values)
         check_places(values, index, offsets)
         self.values = values
         self.index = index
         self.width = check_positive('width', width)
+        check_atoms(index, self.width)
         self.offsets = offsets
         self._transposed = None
 
@@ -113,8 +134,10 @@ class SparseCodes:
 
     def replace(self, values: Float[Tensor, '...']) -> 'SparseCodes':
         "The same places with other numbers in them; the sort by atom is shared."
-        new = SparseCodes(values, self.index, self.width, self.offsets)
-        new._transposed = self._transposed
+        values = as_real('values', values)
+        check_places(values, self.index, self.offsets)
+        new = copy.copy(self)  # the sort by atom too, and no second look at the places
+        new.values = values
         return new
 
     def transposed(self) -> Transposed:
@@ -135,6 +158,8 @@ class SparseCodes:
         ----------
         f : applied to the values first, entry by entry; f(0) has to be 0; the identity where not given
         """
+        if not (f is None or callable(f)):
+            raise ValueError(f"f: expected a function of the values; got {shown(f)}")
         v = self.values if f is None else f(self.values)
         return v.sum(1) if self.offsets is None else v.new_zeros(len(self)).index_add(0, self.rows(), v)
 
@@ -160,8 +185,7 @@ def sparse_codes(Z: Float[Tensor, 'n k']) -> SparseCodes:
     ------
     ValueError : `Z` is no matrix
     """
-    if Z.ndim != 2:
-        raise ValueError(f"Z: expected shape (n, k); got {tuple(Z.shape)}")
+    Z = check_rows('Z', Z)
     rows, index = Z.nonzero(as_tuple=True)
     offsets = F.pad((Z != 0).sum(1).cumsum(0), (1, 0))
     return SparseCodes(Z[rows, index], index, Z.shape[1], offsets)
@@ -408,6 +432,12 @@ def products_for(D: Float[Tensor, 'k d'], codes: SparseCodes) -> Products:
         return DENSE
     return TRITON
 
+# %% ../nbs/07_codes.ipynb #33f299c4
+def check_codes(codes):
+    "A `ValueError` for anything but sparse codes."
+    if not isinstance(codes, SparseCodes):
+        raise ValueError(f"codes: expected SparseCodes, see sparse_codes; got {shown(codes)}")
+
 # %% ../nbs/07_codes.ipynb #7f0f7459
 def encode(X: Float[Tensor, 'n d'], W: Float[Tensor, 'k d'], b: Float[Tensor, ' k'] | None,
            codes: SparseCodes) -> SparseCodes:
@@ -423,7 +453,19 @@ def encode(X: Float[Tensor, 'n d'], W: Float[Tensor, 'k d'], b: Float[Tensor, ' 
     Returns
     -------
     The same codes as a function of X, W and b.
+
+    Raises
+    ------
+    ValueError : shapes that do not fit, what are no real numbers or no codes
     """
+    check_codes(codes)
+    X, W = check_rows('X', X), check_rows('W', W)
+    if X.shape[1] != W.shape[1] or len(W) != codes.width or len(X) != len(codes):
+        wanted = f"X (n, d) and W (k, d) for codes of shape {tuple(codes.shape)}"
+        raise ValueError(f"W: expected {wanted}; got {tuple(X.shape)} and {tuple(W.shape)}")
+    X, b = X.to(W.dtype), None if b is None else as_real('b', b).to(W.dtype)
+    if b is not None and b.shape != (codes.width,):
+        raise ValueError(f"b: expected shape ({codes.width},); got {tuple(b.shape)}")
     return codes.replace(Dots.apply(X, W, b, codes, products_for(W, codes)))
 
 # %% ../nbs/07_codes.ipynb #af1fb962
@@ -443,6 +485,8 @@ def decode(codes: SparseCodes, D: Float[Tensor, 'k d']) -> Float[Tensor, 'n d']:
     ------
     ValueError : D has not the k atoms of the codes
     """
+    check_codes(codes)
+    D = check_rows('D', D)
     if codes.width != len(D):
         raise ValueError(f"D: expected {codes.width} atoms, as the codes have; got {len(D)}")
     return Decode.apply(codes.values, D, codes, products_for(D, codes))

@@ -371,19 +371,17 @@ add('sparsity.heaviside', x=real(N, K, finite=False, leading=True, free=True, sh
 
 # codes
 add('codes.SparseCodes', values=real(N, 3, finite=False),
-    index=made(lambda: torch.randint(K, (N, 3)), None, 'a', 3, torch.zeros(N, 3), torch.zeros(N, 2).long(),
+    index=made(lambda: torch.arange(3 * N).view(N, 3) % K, None, 'a', 3, torch.zeros(N, 3), torch.zeros(N, 2).long(),
                torch.full((N, 3), 99), torch.full((N, 3), -1)),
     width=Count(K), offsets=given(None, 'a', 3, torch.zeros(2), torch.arange(3)))
 of('codes.SparseCodes.replace', sparse, values=made(lambda: once(sparse).values * 2, None, 'a', 3, torch.zeros(3)))
 of('codes.SparseCodes.sum_rows', sparse, f=given(None, 'a', 3))
 add('codes.sparse_codes', Z=codes(N, K, finite=False, free=True), loose=COINS)
-add('codes.encode', X=real(N, D), W=real(K, D, seed=1), b=real(K, seed=2, optional=True, finite=False),
+KNOWN = dict(finite=False, shown=False)  # the values are known, and what is given is for gradients
+add('codes.encode', X=real(N, D, **KNOWN), W=real(K, D, seed=1, **KNOWN), b=real(K, seed=2, optional=True, **KNOWN),
     codes=made(lambda: once(kept), None, 'a', 3, [], torch.zeros(N, K)))
-CASES['codes.encode'] = None
-add('codes.encode', X=real(N, D, finite=False), W=real(K, D, seed=1, finite=False),
-    b=real(K, seed=2, optional=True, finite=False), codes=made(lambda: once(kept), None, 'a', 3, [], torch.zeros(N, K)))
 add('codes.decode', codes=made(lambda: once(sparse), None, 'a', 3, [], torch.zeros(N, K)),
-    D=real(K, D, finite=False))
+    D=real(K, D, finite=False, free=True))
 
 # pursuit
 add('pursuit.matching_pursuit', x=real(N, D, finite=False), D=real(K, D, seed=1, finite=False), k=Count(3), positive=Flag(True),
