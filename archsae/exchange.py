@@ -131,7 +131,7 @@ def model_of(plain: Plain) -> Transcoder:
     if plain.act == 'jumprelu':
         set_thresholds(model.activation_function, plain.theta)
     if plain.act == 'batchtopk':
-        model.activation_function.theta_inf.copy_(above(plain.theta.clamp_min(0)))
+        model.activation_function.theta_inf.copy_(plain.theta.clamp_min(0))
     return model.eval()
 
 # %% ../nbs/A11_exchange.ipynb #ac00000c
@@ -156,7 +156,7 @@ def plain_of_family(model: Transcoder, library: str) -> Plain:
     if cfg.act_fn == 'jumprelu':
         theta = model.activation_function.log_jumprelu_threshold.double().exp() / g
     elif cfg.act_fn == 'batchtopk':
-        theta = below(model.activation_function.theta_inf)
+        theta = model.activation_function.theta_inf
         if theta.isnan():
             raise refuse(model, library, 'no threshold for inference yet; train')
     if cfg.act_fn in ('topk', 'batchtopk') and gated:
@@ -165,6 +165,11 @@ def plain_of_family(model: Transcoder, library: str) -> Plain:
                  cfg.hook_point_out)
 
 # %% ../nbs/A11_exchange.ipynb #ac00000d
+def not_kept(sae: SAE, theta: Tensor) -> Tensor:
+    "The largest number that a threshold lets not pass: itself, unless the model keeps what is equal to it."
+    return theta if sae.strict else below(theta)
+
+
 def plain_of_sae(sae: SAE, library: str) -> Plain:
     "What an SAE computes, on the activations that it is given."
     parts = linear_parts(sae.encoder)
@@ -177,11 +182,11 @@ def plain_of_sae(sae: SAE, library: str) -> Plain:
     if isinstance(sae, TopKSAE):
         act = 'topk'
     elif isinstance(sae, JumpSAE):
-        act, theta = 'jumprelu', below(sae.thresholds.exp())
+        act, theta = 'jumprelu', not_kept(sae, sae.thresholds.exp())
     elif isinstance(sae, BatchTopKSAE):
         if sae.k_per != 'sample':
             raise refuse(sae, library, 'its top_k counts numbers of a whole batch')
-        act, theta = 'batchtopk', below(sae.threshold())
+        act, theta = 'batchtopk', not_kept(sae, sae.threshold())
     elif type(sae) is not SAE:
         raise refuse(sae, library, 'a selection of another kind')
     return Plain(W, b, D, D.new_zeros(D.shape[1]), act, getattr(sae, 'top_k', None), theta, 'unknown', 'unknown')
@@ -747,7 +752,8 @@ def read_overcomplete(path, device='cpu', *, support: int | None = None, free: b
         copied = {name: v for name, v in copied.items() if name not in names}
     fill(path, own, copied)
     if facts.get('running_threshold') is not None and isinstance(sae, BatchTopKSAE):
-        sae.set_threshold(facts['running_threshold'])
+        theirs = torch.tensor(facts['running_threshold'])  # what is equal to it is kept
+        sae.set_threshold(below(theirs).clamp_min(0).item() if sae.strict else theirs.item())
     return sae.to(device).eval()
 
 
@@ -779,8 +785,9 @@ def theirs_of(model: nn.Module) -> str:
         raise refuse(model, 'overcomplete', 'no SAE of its kinds')
     if model.standardisation is not None:
         raise refuse(model, 'overcomplete', 'its standardisation needs a bias of the decoder, which is not there')
-    kind = OURS.get(type(model))
-    if kind is None:
+    own = type(model)
+    kind = own.__name__ if own.__module__.startswith('archsae.overcomplete') else OURS.get(own)
+    if kind not in THEIRS:
         raise refuse(model, 'overcomplete', 'a class that computes otherwise there, or is not there')
     if model.encoder_name not in (*ENCODERS, 'tied', 'untied') or model.encoder_name.startswith('attention'):
         raise refuse(model, 'overcomplete', f'its encoder is {model.encoder_name}')
@@ -800,7 +807,7 @@ def facts_of(sae: SAE, kind: str) -> dict:
     else:
         facts |= dict(dictionary='DictionaryLayer', normalization=normalization_name(dictionary.normalization))
     if isinstance(sae, BatchTopKSAE) and not sae.running_threshold.isnan():
-        facts['running_threshold'] = sae.running_threshold.item()
+        facts['running_threshold'] = (above(sae.running_threshold) if sae.strict else sae.running_threshold).item()
     if not isinstance(sae.input_shape, int) and len(sae.input_shape) == 3:
         facts['spatial'] = list(sae.input_shape[1:])
     return facts

@@ -458,6 +458,12 @@ def device_of(words, kind='cpu', index=0):
     return kind
 
 
+def bytes_of(words, text, how='latin1'):
+    if type(text) is not str or how != 'latin1':
+        raise bad_file(words.path, 'pickle', 'bytes, written as a text of latin1', type(text).__name__)
+    return text.encode('latin1')
+
+
 WORDS = {
     'torch._utils _rebuild_tensor': rebuild_tensor,
     'torch._utils _rebuild_tensor_v2': rebuild_tensor_v2,
@@ -467,6 +473,7 @@ WORDS = {
     'torch Size': shape_of,
     'torch device': device_of,
     'collections OrderedDict': ordered_dict,
+    '_codecs encode': bytes_of,
     '__builtin__ set': plain_set,
     'builtins set': plain_set,
 }
