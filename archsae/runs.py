@@ -380,13 +380,11 @@ class JSONLog:
         "Leave out what comes after a step and a pass; whether there is anything left."
         if not self.path.exists():
             return False
-        with replacing(self.path) as part, open(part, 'w', encoding='utf-8') as out:
-            kept = 0
-            for line in open(self.path, encoding='utf-8', errors='replace'):
-                if is_before(line, step, epoch):
-                    out.write(line)
-                    kept += 1
-        return kept > 0
+        with open(self.path, encoding='utf-8', errors='replace') as lines:
+            kept = [line for line in lines if is_before(line, step, epoch)]
+        with replacing(self.path) as part:
+            part.write_text(''.join(kept), encoding='utf-8')
+        return bool(kept)
 
     def _write(self, event: str, **numbers):
         finite = {name: as_json(v) for name, v in numbers.items()}

@@ -2424,8 +2424,6 @@ def in_the_end(runs: list, upkeep: Upkeep, data: Data, records: list):
         if data.left_out:
             run.log.add(left_out=data.left_out)
         run.model.record = record(run)
-        if data.scale is not None and hasattr(run.model, 'set_standardisation'):
-            run.model.set_standardisation(*data.scale)
     tell(upkeep.callbacks, 'on_end', runs[0].log if len(runs) == 1 else [run.log for run in runs])
 
 
@@ -2472,6 +2470,8 @@ def train_models(models: list, A, rates: list, criteria: list, recipe: Recipe, l
         # what goes on needs no first weights
         for model, own in zip(models, rates):
             model.to(device)
+            if data.scale is not None and hasattr(model, 'set_standardisation'):
+                model.set_standardisation(*data.scale)
             if state is None:
                 recipe.start(model, data.A, own['lr'] is not None, dtype, device)
         runs = [recipe.run(model, criterion, data.A, device, l0) for model, criterion, l0 in zip(models, criteria, l0s)]

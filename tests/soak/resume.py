@@ -66,7 +66,8 @@ def noisy(x, x_hat, pre_codes, codes, dictionary):
 
 
 def transcoder(act_fn, **more):
-    cfg = SAEConfig(d_model=D, expansion_factor=2, act_fn=act_fn, top_k=4, hook_point_in='a', hook_point_out='b', **more)
+    cfg = SAEConfig(d_model=D, expansion_factor=2, act_fn=act_fn, top_k=4, hook_point_in='a', hook_point_out='b',
+                    **more)
     return Transcoder(cfg, decoder_uniform_bound=D**-.5)
 
 
