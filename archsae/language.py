@@ -6,7 +6,10 @@
 __all__ = ['load_lm', 'hook_points', 'TextActivations', 'activations', 'downstream', 'logit_effect', 'top_contexts', 'highlight']
 
 # %% ../nbs/24_language.ipynb #a8feedf3
+import codecs
 import contextlib
+import copy
+import dataclasses
 import difflib
 import html
 import re
@@ -18,25 +21,82 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from archsae.core import (
-    Bool, Float, Int, cached, check_choice, check_positive, content_key, generator, needs, pick_device, seeded,
+    Bool, Float, Int, as_real, cached, check_choice, check_matrix, check_number, check_positive, check_vector,
+    check_whole, content_key, generator, needs, pick_device, seeded, shown,
 )
+from archsae.activations import check_moments
 from archsae.metrics import unit_rows
 
 # %% ../nbs/24_language.ipynb #3b4abbe2
+MARKS = (  # what a file may begin with, and the encoding that it stands for; the longer ones first
+    (codecs.BOM_UTF32_LE, 'utf-32'), (codecs.BOM_UTF32_BE, 'utf-32'), (codecs.BOM_UTF8, 'utf-8-sig'),
+    (codecs.BOM_UTF16_LE, 'utf-16'), (codecs.BOM_UTF16_BE, 'utf-16'),
+)
+
+
+def text_of(path: Path) -> str:
+    "The text in a file: UTF-8, or what its byte order mark says; lines end with '\\n'."
+    raw = path.read_bytes()
+    encoding = next((name for mark, name in MARKS if raw.startswith(mark)), 'utf-8')
+    try:
+        text = raw.decode(encoding)
+    except UnicodeDecodeError as e:
+        raise ValueError(f"texts: expected {encoding} in {str(path)!r}; got byte 0x{raw[e.start]:02x} at {e.start}: "
+                         "if it is latin-1 or another encoding, convert it") from e
+    if '\0' in text:
+        raise ValueError(f"texts: expected text in {str(path)!r}; got a zero byte at {raw.index(0)}: "
+                         "UTF-16 without a byte order mark, or no text")
+    return text.replace('\r\n', '\n').replace('\r', '\n')
+
+
+def column_of(texts, column: str):
+    "A column of a table that says what columns it has (datasets, pandas, a dict of lists); anything else as it is."
+    names = getattr(texts, 'column_names', None)
+    names = getattr(texts, 'columns', None) if names is None else names
+    if isinstance(texts, dict):
+        names = list(texts)
+    if names is None:
+        return texts
+    if column not in list(names):
+        raise ValueError(f"texts: expected a column {column!r}; got {', '.join(map(str, names))}")
+    return texts[column]
+
+
+def check_texts(texts, what: str) -> list:
+    "The texts as a list of strings that can be written, without byte order marks; else a `ValueError`."
+    rows = []
+    for i, t in enumerate(texts):
+        if not isinstance(t, str):
+            raise ValueError(f"{what}; got {type(t).__name__} at {i}")
+        if not t.isascii() and any('\ud800' <= letter <= '\udfff' for letter in t):
+            raise ValueError(f"{what}; got half a character (a surrogate) at {i}, which cannot be written as UTF-8")
+        rows.append(t.removeprefix('\ufeff'))
+    return rows
+
+
+def text_in_file(texts, split: str | None, what: str) -> list:
+    "The texts of a file."
+    path = Path(texts).expanduser()
+    try:
+        there = path.is_file()
+    except OSError:  # too long for a name
+        there = False
+    if not there:
+        raise FileNotFoundError(f"{what}; got {str(texts)[:80]!r}, which is no file (put a text itself into a list)")
+    return [text_of(path)] if split is None else text_of(path).split(split)
+
+
 def text_rows(texts, split: str | None, column: str) -> list:
     "What may be texts, one by one: those of a file, of strings, or of a column."
     what = f"texts: expected the path of a text file, strings, or a dataset with a column {column!r}"
+    if split is not None and (not isinstance(split, str) or not split):
+        raise ValueError(f"split: expected a string, or None; got {shown(split)}")
     if isinstance(texts, (str, Path)):
-        if not Path(texts).is_file():
-            raise FileNotFoundError(f"{what}; got {str(texts)[:80]!r}, which is no file "
-                                    "(put a text itself into a list)")
-        whole = Path(texts).read_text(encoding='utf-8')
-        return [whole] if split is None else whole.split(split)
-    rows = [t.get(column) if isinstance(t, dict) else t for t in texts]
-    for i, t in enumerate(rows):
-        if not isinstance(t, str):
-            raise ValueError(f"{what}; got {type(t).__name__} at {i}")
-    return rows
+        return check_texts(text_in_file(texts, split, what), what)
+    rows = column_of(texts, column)
+    if isinstance(rows, (str, bytes, set, frozenset)) or not hasattr(rows, '__iter__'):
+        raise ValueError(f"{what}, in an order; got {shown(texts)}")
+    return check_texts((t.get(column) if isinstance(t, dict) else t for t in rows), what)
 
 
 def read_texts(texts, split: str | None = None, min_chars: int = 1, column: str = 'text') -> list[str]:
@@ -107,38 +167,67 @@ class Packed(NamedTuple):
     """False for special tokens and padding."""
 
 
-def begins_with_bos(tokenizer) -> bool:
-    "Whether this tokenizer puts a beginning-of-text before every text (Llama's does, GPT-2's does not)."
-    bos = tokenizer.bos_token_id
-    return bos is not None and tokenizer('a')['input_ids'][:1] == [bos]
+def check_tokenizer(tokenizer):
+    "A `ValueError` where it is none of transformers, or knows no tokens but special ones."
+    if not callable(tokenizer) or not hasattr(tokenizer, 'all_special_ids') or not hasattr(tokenizer, 'get_vocab'):
+        raise ValueError("tokenizer: expected one of transformers, as from load_lm; "
+                         f"got {type(tokenizer).__module__}.{type(tokenizer).__name__}")
+    if not set(tokenizer.get_vocab().values()) - set(tokenizer.all_special_ids):
+        raise ValueError("tokenizer: expected one with tokens for text; "
+                         f"got {len(tokenizer)} tokens, all of them special: {tokenizer.all_special_tokens}")
 
 
-def cut_stream(encoded: list, room: int, end: int, context: int) -> list:
-    "One text after the other with `end` between them, cut into rows of `room` tokens."
-    stream = [i for ids in encoded for i in (*ids, end)]
+def special_frame(tokenizer, text: str) -> tuple[list, list]:
+    "The special tokens that a tokenizer puts before and after a text: Llama's one before, BERT's one at each end."
+    bare, whole = (list(tokenizer(text, add_special_tokens=special)['input_ids']) for special in (False, True))
+    for i in range(len(whole) - len(bare) + 1):
+        if bare and whole[i:i + len(bare)] == bare:
+            return whole[:i], whole[i + len(bare):]
+    return [], []
+
+
+def first_special(*ids) -> int | None:
+    "The first of some tokens that a tokenizer has."
+    return next((i for i in ids if i is not None), None)
+
+
+def cut_stream(encoded: list, room: int, end: int | None, context: int) -> list:
+    "One text after the other with `end` (None: nothing) between them, cut into rows of `room` tokens."
+    between = [] if end is None else [end]
+    stream = [i for ids in encoded for i in (*ids, *between)]
     if len(stream) < room:
         raise ValueError(f"texts: expected at least one context of {context} tokens; got {len(stream)} tokens")
     return [stream[i:i + room] for i in range(0, len(stream) - room + 1, room)]
 
 # %% ../nbs/24_language.ipynb #972ba5be
+def filler_of(tokenizer) -> int:
+    "What a short row is filled up with; where a tokenizer has nothing for it, token 0, which the mask leaves out."
+    return first_special(tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.sep_token_id, 0)
+
+
 def pack(tokenizer, texts: list[str], context: int, packing: str = 'stream') -> Packed:
     """Texts as rows of `context` tokens.
 
     `packing` is 'stream', one text after the other, or 'each', one text a row, cut or padded."""
     check_choice('packing', packing, ('stream', 'each'))
-    context = check_positive('context', context)
-    bos = [tokenizer.bos_token_id] if begins_with_bos(tokenizer) else []
-    room = context - len(bos)
-    end = 0 if tokenizer.eos_token_id is None else tokenizer.eos_token_id
-    encoded = tokenizer(list(texts), add_special_tokens=False, verbose=False)['input_ids']
+    check_tokenizer(tokenizer)
+    context, texts = check_positive('context', context), text_rows(texts, None, 'text')
+    encoded = tokenizer(texts, add_special_tokens=False, verbose=False)['input_ids']
+    first = next((t[:100] for t, ids in zip(texts, encoded) if len(ids)), '')
+    before, after = special_frame(tokenizer, first)
+    room = context - len(before) - len(after)
+    if room < 1:
+        raise ValueError(f"context: expected more than the {len(before) + len(after)} special tokens of a text; "
+                         f"got {context}")
     if packing == 'stream':
-        rows = [bos + row for row in cut_stream(encoded, room, end, context)]
+        rows = cut_stream(encoded, room, first_special(tokenizer.eos_token_id, tokenizer.sep_token_id), context)
     else:
-        rows = [bos + ids[:room] for ids in encoded if len(ids) > 1]
+        rows = [list(ids[:room]) for ids in encoded if len(ids) > 1]
     if not rows:
         raise ValueError("texts: expected at least one of two tokens or more; got none")
+    rows, filler = [before + row + after for row in rows], filler_of(tokenizer)
     length = torch.tensor([len(row) for row in rows])
-    ids = torch.tensor([row + [end] * (context - len(row)) for row in rows])
+    ids = torch.tensor([row + [filler] * (context - len(row)) for row in rows])
     special = torch.isin(ids, torch.tensor(tokenizer.all_special_ids, dtype=torch.long))
     return Packed(ids, ~special & (torch.arange(context) < length[:, None]))
 
@@ -173,6 +262,11 @@ def gpt2(recipe: dict = RECIPE, seed: int = 0, vocab: int | None = None):
         return tf.GPT2LMHeadModel(config)
 
 # %% ../nbs/24_language.ipynb #23bd1686
+def device_of(model) -> torch.device:
+    "Where a model's first weights are."
+    return next((p.device for p in model.parameters()), torch.device('cpu'))
+
+
 def next_token_loss(logits: Float[Tensor, 'b t vocab'], ids: Int[Tensor, 'b t']) -> Float[Tensor, 'b s']:
     "Cross-entropy of every next token in nats; one less than there are tokens."
     return F.cross_entropy(logits[:, :-1].transpose(1, 2).float(), ids[:, 1:], reduction='none')
@@ -233,7 +327,7 @@ def lm_loss(model, packed: Packed, batch_size: int = 32) -> float:
     "Mean cross-entropy of the next token in nats, over all but padding and special tokens."
     total = n = 0
     for ids, keep in zip(packed.ids.split(batch_size), packed.keep.split(batch_size)):
-        ids, mask = ids.to(model.device), keep[:, 1:]
+        ids, mask = ids.to(device_of(model)), keep[:, 1:]
         loss = next_token_loss(model(ids).logits, ids).cpu()
         total += loss[mask].double().sum().item()
         n += mask.sum().item()
@@ -275,38 +369,89 @@ def is_path(name) -> bool:
     return isinstance(name, Path) or Path(name).is_dir() or str(name)[:1] in '/.~' or str(name).count('/') > 1
 
 
-def hub_or_folder(argument: str, name, load):
-    "What `load` makes of a folder or a name; errors that say what was wrong with it."
-    if is_path(name) and not Path(name).is_dir():
+def check_name(argument: str, name):
+    "A name, or a path with `~` expanded, as transformers takes it; else an error that says what was expected."
+    if not isinstance(name, (str, Path)) or not str(name):
+        raise ValueError(f"{argument}: expected a folder or a name on the Hub; got {shown(name)}")
+    folder = Path(name).expanduser()
+    if is_path(name) and not folder.is_dir():
         raise FileNotFoundError(f"{argument}: expected a folder or a name on the Hub; got {str(name)!r}, "
                                 "which is not there")
+    return str(folder) if is_path(name) else str(name)
+
+
+def hub_or_folder(argument: str, name, load):
+    "What `load` makes of a folder or a name; errors that say what was wrong with it."
+    place = check_name(argument, name)
     try:
         with silenced():
-            return load(str(name))
-    except (OSError, ValueError, KeyError, TypeError) as e:
-        why = str(e).strip().split('\n')[0][:200]
+            return load(place)
+    except (ImportError, MemoryError):
+        raise
+    except Exception as e:  # readers of several formats, each with errors of its own
+        why = f"{type(e).__name__}: {str(e).strip()}".split('\n')[0][:200]
         if is_path(name):
             raise ValueError(f"{argument}: could not be read from {str(name)!r}: {why}") from e
         raise ConnectionError(f"{argument}: {str(name)!r} is neither in the cache nor to be had from the Hub; "
-                              f"give a local folder ({type(e).__name__}: {why})") from e
+                              f"give a local folder ({why})") from e
+
+
+WHOLE_TOKENIZERS = ('tokenizer.json', 'tokenizer.model', 'spiece.model', 'sentencepiece.bpe.model', 'vocab.txt',
+                    'tekken.json', 'tiktoken.model')
+PAIRS = (('encoder.json', 'vocab.bpe'), ('vocab.json', 'merges.txt'))
+
+
+def check_tokenizer_files(folder: Path):
+    "A `ValueError` that names folder and files where a folder has no tokenizer, or half of one."
+    there = sorted(p.name for p in folder.iterdir())
+    if any(name in there for name in WHOLE_TOKENIZERS) or any(set(pair) <= set(there) for pair in PAIRS):
+        return
+    half = [(name, other) for pair in PAIRS for name, other in (pair, pair[::-1]) if name in there]
+    anything = ', '.join(WHOLE_TOKENIZERS) + ', or vocab.json and merges.txt'
+    wanted = f'{half[0][1]} beside {half[0][0]}' if half else anything
+    raise ValueError(f"tokenizer: expected {wanted} in {str(folder)!r}; got {', '.join(there) or 'an empty folder'}")
 
 
 def load_tokenizer(name):
     "A tokenizer of transformers by folder or name; a folder may also hold GPT-2's original encoder.json and vocab.bpe."
-    tf, folder = needs('transformers', 'lm'), Path(name)
-    original = folder/'encoder.json', folder/'vocab.bpe'
-    if all(path.is_file() for path in original):
-        tk = needs('tokenizers', 'lm')
-        return wrap_tokenizer(byte_level(tk.Tokenizer(tk.models.BPE.from_file(*map(str, original)))))
-    return hub_or_folder('tokenizer', name, tf.AutoTokenizer.from_pretrained)
+    tf, folder = needs('transformers', 'lm'), Path(check_name('tokenizer', name))
+    if is_path(name):
+        check_tokenizer_files(folder)
+    if all((folder/part).is_file() for part in PAIRS[0]):
+        return hub_or_folder('tokenizer', folder, original_tokenizer)
+    found = hub_or_folder('tokenizer', name, tf.AutoTokenizer.from_pretrained)
+    check_tokenizer(found)
+    return found
+
+
+def original_tokenizer(folder):
+    "A tokenizer from GPT-2's own two files."
+    tk = needs('tokenizers', 'lm')
+    return wrap_tokenizer(byte_level(tk.Tokenizer(tk.models.BPE.from_file(*(f'{folder}/{part}' for part in PAIRS[0])))))
+
+# %% ../nbs/24_language.ipynb #f7dd251b
+def load_network(name: str) -> nn.Module:
+    "A model of the class that its configuration tells: causal, with a head for masked words, or without a head."
+    tf = needs('transformers', 'lm')
+    config = tf.AutoConfig.from_pretrained(name)
+    made = (getattr(config, 'architectures', None) or ['ForCausalLM'])[0]
+    causal = any(kind in made for kind in ('ForCausalLM', 'LMHead'))
+    masked = any(kind in made for kind in ('ForMaskedLM', 'ForPreTraining'))
+    family = tf.AutoModelForCausalLM if causal else tf.AutoModelForMaskedLM if masked else tf.AutoModel
+    model, found = family.from_pretrained(name, output_loading_info=True)
+    missing = sorted(key for key in found['missing_keys'] if not key.startswith('pooler.'))
+    if missing:
+        raise ValueError(f"expected all weights of {type(model).__name__}; got none for {len(missing)} of its tensors, "
+                         f"such as {missing[0]}")
+    return model
 
 # %% ../nbs/24_language.ipynb #58249c15
 def load_lm(name, tokenizer=None, device='auto') -> LM:
-    """A causal language model of transformers, ready for use, and its tokenizer.
+    """A language model of transformers, ready for use, and its tokenizer.
 
     Parameters
     ----------
-    name : a folder, or a name on the Hub: 'gpt2'
+    name : a folder, or a name on the Hub: 'gpt2', or an encoder such as 'sentence-transformers/all-MiniLM-L6-v2'
     tokenizer : folder or name, where not that of the model; a folder may hold GPT-2's encoder.json and vocab.bpe
     device : what to compute on
 
@@ -320,47 +465,69 @@ def load_lm(name, tokenizer=None, device='auto') -> LM:
     ConnectionError : neither in the cache nor to be had from the Hub
     ImportError : transformers is not installed
     """
-    tf = needs('transformers', 'lm')
-    model = hub_or_folder('model', name, tf.AutoModelForCausalLM.from_pretrained)
+    dev = pick_device(device)
+    model = hub_or_folder('model', name, load_network)
     tok = load_tokenizer(name if tokenizer is None else tokenizer)
     rows = model.get_input_embeddings().num_embeddings
     if len(tok) > rows:
         raise ValueError(f"tokenizer: expected at most {rows} tokens, the embeddings of the model; got {len(tok)}: "
                          "it belongs to another model")
     called = Path(name).name if is_path(name) else str(name)
-    return LM(model.eval().requires_grad_(False).to(pick_device(device)), tok, called)
+    return LM(model.eval().requires_grad_(False).to(dev), tok, called)
 
 # %% ../nbs/24_language.ipynb #cc4618df
 def blocks(model) -> nn.ModuleList:
     "The blocks of a transformer: its one list of as many modules as the configuration says there are layers."
-    n = getattr(model.config, 'num_hidden_layers', None)
-    for module in model.modules():
+    base = getattr(model, 'base_model', model)
+    if all(isinstance(getattr(base, half, None), nn.Module) for half in ('encoder', 'decoder')):
+        raise ValueError(f"model: expected one stack of blocks; got {type(model).__name__}, an encoder and a decoder: "
+                         "give one of the two, as model.get_encoder()")
+    n = getattr(getattr(model, 'config', None), 'num_hidden_layers', None)
+    for module in model.modules() if isinstance(model, nn.Module) else ():
         if isinstance(module, nn.ModuleList) and len(module) == n:
             return module
     raise ValueError(f"model: expected a list of {n} blocks; got none in {type(model).__name__}")
 
 
 def final_norm(model) -> nn.Module:
-    "The layer norm before the head."
-    found = [m for m in model.base_model.children() if 'norm' in type(m).__name__.lower()]
-    if not found:
-        raise ValueError(f"model: expected a layer norm before the head; got none in {type(model).__name__}")
-    return found[-1]
+    "The layer norm between the last block and the head. OPT has it in its decoder; BERT norms in every block instead."
+    base = getattr(model, 'base_model', model)
+    for place in (base, getattr(base, 'decoder', None)):
+        children = place.children() if isinstance(place, nn.Module) else ()
+        found = [m for m in children if 'norm' in type(m).__name__.lower()]
+        if found:
+            return found[-1]
+    raise ValueError(f"model: expected a layer norm before the head; got none in {type(model).__name__}")
 
 
-PARTS = {  # of a block, by the names that models give them
+READ = {  # where attention and MLP of a block are given what they read, by the names that models give them
     'attn': ('attn', 'self_attn', 'attention', 'self_attention'),
-    'mlp': ('mlp', 'feed_forward', 'ffn'),
+    'mlp': ('mlp', 'feed_forward', 'ffn', 'intermediate', 'fc1'),
 }
+ADDED = {  # where what they add to the stream comes out, if not there too
+    'attn': ('attention.output.dense', 'attention.attn'),  # BERT and its kin; MPNet
+    'mlp': ('output.dense', 'fc2'),  # BERT and its kin; OPT
+}
+NORMED = {'attn': ('post_attention_layernorm',), 'mlp': ('post_feedforward_layernorm',)}  # Gemma 2 and 3, OLMo 2
+BLOOM = {'attn': ('self_attention.dense',), 'mlp': ('mlp.dense_4h_to_h',)}  # adds the stream inside of its parts
+
+
+def within(block: nn.Module, paths) -> nn.Module | None:
+    "The first of some paths that a block has."
+    modules = dict(block.named_modules())
+    return next((modules[path] for path in paths if path in modules), None)
 
 
 def parts_of(block: nn.Module) -> dict:
-    "A block, its attention and its MLP, each under the end of its hook's name."
-    found = {'': block}
-    for part, names in PARTS.items():
-        modules = [child for name, child in block.named_children() if name in names]
-        if modules:
-            found[f'.{part}'] = modules[0]
+    "A block, its attention and its MLP, under the end of a hook's name: where each is read, and where it adds."
+    found = {'': (block, block)}
+    added = BLOOM if type(block).__name__.startswith('Bloom') else ADDED
+    added = NORMED if within(block, NORMED['mlp']) is not None else added
+    for part, names in READ.items():
+        read, adds = within(block, names), within(block, (*added[part], *names))
+        narrow = part == 'mlp' and adds is not None and adds is read and isinstance(read, nn.Linear)
+        if read is not None and not narrow:  # one layer alone is no MLP
+            found[f'.{part}'] = read, adds
     return found
 
 # %% ../nbs/24_language.ipynb #0aa883a7
@@ -369,52 +536,117 @@ def hook_points(model) -> dict:
 
     Parameters
     ----------
-    model : of transformers
+    model : of transformers, a decoder or an encoder
 
     Returns
     -------
     Name -> (module, 'in' or 'out'): 'blocks.3' is the stream after block 3, 'blocks.3.in' before it, 'blocks.3.mlp'
-    what the MLP adds, 'blocks.3.mlp.in' what it reads, likewise '.attn'; 'final' the stream as the head reads it.
+    what the MLP adds, 'blocks.3.mlp.in' what it reads, likewise '.attn'; 'final' the stream as the head reads it, where
+    a norm stands before the head.
 
     Raises
     ------
-    ValueError : a model without blocks or without a final norm
+    ValueError : a model without one stack of blocks
     """
     points = {}
     for i, block in enumerate(blocks(model)):
-        for part, module in parts_of(block).items():
-            points[f'blocks.{i}{part}'] = module, 'out'
-            points[f'blocks.{i}{part}.in'] = module, 'in'
-    points['final'] = final_norm(model), 'out'
+        for part, (read, added) in parts_of(block).items():
+            points[f'blocks.{i}{part}'] = added, 'out'
+            points[f'blocks.{i}{part}.in'] = read, 'in'
+    with contextlib.suppress(ValueError):  # an encoder's blocks end in a norm each, and there is no other
+        points['final'] = final_norm(model), 'out'
     return points
 
 # %% ../nbs/24_language.ipynb #668882e8
 def find_hook(model, hook: str) -> tuple[nn.Module, str]:
     "Module and 'in' or 'out' of one of `hook_points`, or of a module's path, '.in' behind it for what it is given."
-    points, modules = hook_points(model), {name: m for name, m in model.named_modules() if name}
-    if hook in points:
-        return points[hook]
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"model: expected one of transformers; got {shown(model)}")
+    points, no_blocks = {}, None
+    try:
+        points = hook_points(model)
+    except ValueError as e:
+        no_blocks = e
+    modules = {name: m for name, m in model.named_modules() if name}
     name, end = (hook[:-3], 'in') if str(hook).endswith('.in') else (hook, 'out')
-    if name in modules:
+    if isinstance(hook, str) and hook in points:
+        return points[hook]
+    if isinstance(name, str) and name in modules:
         return modules[name], end
+    if no_blocks is not None:
+        raise no_blocks
     number, n = re.fullmatch(r'blocks\.(-?\d+)(\..*)?', str(hook)), len(blocks(model))
     if number and not 0 <= int(number[1]) < n:
         raise ValueError(f"hook: expected a block from 0 to {n - 1}; got {hook!r}, which this model does not have")
     close = difflib.get_close_matches(str(hook), [*points, *modules], n=5, cutoff=.3)
     raise ValueError(f"hook: expected a place in the model, such as {', '.join(close or list(points)[:5])}; "
-                     f"got {hook!r}; hook_points(model) lists them")
+                     f"got {shown(hook)}; hook_points(model) lists them")
 
 # %% ../nbs/24_language.ipynb #b73ff5f1
-def given_to(args: tuple, kwargs: dict) -> Tensor:
-    "What a module is given, by place or by name."
-    return args[0] if args else kwargs['hidden_states']
+def is_activation(x) -> bool:
+    "Whether something is a tensor of real numbers with a place for features."
+    return torch.is_tensor(x) and x.is_floating_point() and x.ndim >= 2
+
+
+def first_key(things: dict):
+    "The key of the first activations in a dict, 'hidden_states' before others; None where there are none."
+    found = [key for key, x in things.items() if is_activation(x)]
+    return 'hidden_states' if 'hidden_states' in found else next(iter(found), None)
+
+
+def parts_by_key(out) -> dict:
+    "What a module's answer is made of."
+    if isinstance(out, dict):
+        return dict(out)
+    if isinstance(out, (tuple, list)):
+        return dict(enumerate(out))
+    if dataclasses.is_dataclass(out):
+        return {field.name: getattr(out, field.name) for field in dataclasses.fields(out)}
+    return {}
 
 
 def first_of(out) -> Tensor:
-    "What a module returns, alone or as the first of several."
-    return out[0] if isinstance(out, tuple) else out
+    "What a module returns, alone or as the first activations of several."
+    if torch.is_tensor(out):
+        return out
+    parts = parts_by_key(out)
+    key = first_key(parts)
+    if key is None:
+        raise ValueError(f"hook: expected a module that returns activations; got {type(out).__name__}")
+    return parts[key]
 
 
+def put_back(out, x: Tensor):
+    "A module's answer with `x` for its first activations, of the same kind."
+    if torch.is_tensor(out):
+        return x
+    key = first_key(parts_by_key(out))
+    if hasattr(out, '_replace'):  # a tuple with names
+        return out._replace(**{out._fields[key]: x})
+    if isinstance(out, tuple):
+        return type(out)((*out[:key], x, *out[key + 1:]))
+    if isinstance(out, (dict, list)):
+        out = copy.copy(out)
+        out[key] = x
+        return out
+    return dataclasses.replace(out, **{key: x})
+
+
+def given_to(args: tuple, kwargs: dict) -> Tensor:
+    "What a module is given, by place or by name."
+    for things in (dict(enumerate(args)), kwargs):
+        key = first_key(things)
+        if key is not None:
+            return things[key]
+    raise ValueError("hook: expected a module that is given activations; got one that is given none")
+
+
+def give(args: tuple, kwargs: dict, x: Tensor) -> tuple[tuple, dict]:
+    "The arguments of a module with `x` for its activations, also where they are given twice."
+    old = given_to(args, kwargs)
+    return tuple(x if a is old else a for a in args), {name: x if a is old else a for name, a in kwargs.items()}
+
+# %% ../nbs/24_language.ipynb #b3b07872
 def register(module: nn.Module, end: str, before, after):
     "Hook `before` to what a module is given or `after` to what it returns."
     if end == 'in':
@@ -422,17 +654,41 @@ def register(module: nn.Module, end: str, before, after):
     return module.register_forward_hook(after, with_kwargs=True)
 
 
+class Rows:
+    "Contexts and positions of the pass at hand: OPT gives its MLP all tokens in one row after the other, (b t, d)."
+
+    def __init__(self, model):
+        self.shape = ()
+        self.handle = None
+        with contextlib.suppress(ValueError):  # no blocks, no rows
+            self.handle = register(blocks(model)[0], 'in', self.note, None)
+
+    def note(self, module, args, kwargs):
+        self.shape = given_to(args, kwargs).shape[:2]
+
+    def unfold(self, x: Tensor) -> Tensor:
+        "(b t, d) as (b, t, d), other shapes as they are."
+        folded = x.ndim == 2 and len(self.shape) == 2 and len(x) == self.shape.numel()
+        return x.view(*self.shape, -1) if folded else x
+
+    def remove(self):
+        "Take the hook off."
+        if self.handle is not None:
+            self.handle.remove()
+
+
 @contextlib.contextmanager
 def reading(model, hooks):
     "Inside a `with`, a dict: hook (see `hook_points`) -> what was there in the last pass, (b, t, d)."
-    seen, handles = {}, []
-    places = {hook: find_hook(model, hook) for hook in hooks}
+    seen, places = {}, {hook: find_hook(model, hook) for hook in hooks}
+    rows = Rows(model)
+    handles = [rows]
     for hook, (module, end) in places.items():
         def before(module, args, kwargs, hook=hook):
-            seen[hook] = given_to(args, kwargs).detach().clone()  # some models add in place, later
+            seen[hook] = rows.unfold(given_to(args, kwargs).detach().clone())  # some models add in place, later
 
         def after(module, args, kwargs, out, hook=hook):
-            seen[hook] = first_of(out).detach().clone()
+            seen[hook] = rows.unfold(first_of(out).detach().clone())
         handles.append(register(module, end, before, after))
     try:
         yield seen
@@ -441,23 +697,43 @@ def reading(model, hooks):
             handle.remove()
 
 # %% ../nbs/24_language.ipynb #c7641dd4
+def rows_changed(x: Tensor, change, rows: Rows) -> Tensor:
+    "`change` of activations as the model has them: same shape, precision and device; `x` itself where it is itself."
+    seen = rows.unfold(x)
+    new = change(seen)
+    if new is seen:
+        return x
+    if not torch.is_tensor(new) or new.shape != seen.shape:
+        got = tuple(new.shape) if torch.is_tensor(new) else type(new).__name__
+        raise ValueError(f"change: expected activations of shape {tuple(seen.shape)} again; got {got}")
+    return new.to(x).reshape(x.shape)
+
+
 @contextlib.contextmanager
 def splicing(model, hook: str, change):
     "Inside a `with`, the model goes on with `change(x)` instead of `x`, (b, t, d), at a hook."
     module, end = find_hook(model, hook)
+    rows = Rows(model)
 
     def before(module, args, kwargs):
-        x = change(given_to(args, kwargs))
-        return ((x, *args[1:]), kwargs) if args else (args, kwargs | {'hidden_states': x})
+        return give(args, kwargs, rows_changed(given_to(args, kwargs), change, rows))
 
     def after(module, args, kwargs, out):
-        x = change(first_of(out))
-        return (x, *out[1:]) if isinstance(out, tuple) else x
+        return put_back(out, rows_changed(first_of(out), change, rows))
     handle = register(module, end, before, after)
     try:
         yield
     finally:
         handle.remove()
+        rows.remove()
+
+# %% ../nbs/24_language.ipynb #7e086743
+def as_rows(name: str, A) -> Float[Tensor, 'n d']:
+    "A matrix of any precision in float32 at least, else a `ValueError`; its values are not looked at."
+    A = as_real(name, A)
+    if A.ndim != 2:
+        raise ValueError(f"{name}: expected shape (n, d); got {tuple(A.shape)}")
+    return A.to(torch.promote_types(A.dtype, torch.float32))
 
 # %% ../nbs/24_language.ipynb #f78ec268
 @dataclass(repr=False)
@@ -468,7 +744,7 @@ class TextActivations:
 
     Parameters
     ----------
-    hooks : hook -> (n, d) float32
+    hooks : hook -> (n, d), in float32 (half precision is widened)
     tokens : (n,) the token of each row
     positions : (n,) its place in its context
     contexts : (n,) its context, a row of `ids`
@@ -477,7 +753,7 @@ class TextActivations:
 
     Raises
     ------
-    ValueError : numbers of rows that do not fit; a hook that is not there
+    ValueError : numbers of rows that do not fit, numbers that are not real; a hook that is not there
     """
 
     hooks: dict
@@ -488,6 +764,11 @@ class TextActivations:
     keep: Bool[Tensor, 'm context']
 
     def __post_init__(self):
+        if not torch.is_tensor(self.keep) or self.keep.dtype != torch.bool or self.keep.shape != self.ids.shape:
+            raise ValueError(f"keep: expected truth values of shape {tuple(self.ids.shape)}; got {shown(self.keep)}")
+        if not isinstance(self.hooks, dict) or not self.hooks:
+            raise ValueError(f"hooks: expected a dict of at least one hook -> (n, d); got {shown(self.hooks)}")
+        self.hooks = {hook: as_rows(hook, A) for hook, A in self.hooks.items()}
         n = int(self.keep.sum())
         columns = dict(tokens=self.tokens, positions=self.positions, contexts=self.contexts, **self.hooks)
         for name, v in columns.items():
@@ -507,32 +788,78 @@ class TextActivations:
         return f'TextActivations({len(self)} tokens of {len(self.ids)} contexts; {widths})'
 
 # %% ../nbs/24_language.ipynb #ca74b7e7
+def check_rows(seen: dict, k: Bool[Tensor, 'b t'], first: int, words) -> dict:
+    "Hook -> the rows in `k`, float32 on the CPU; a `ValueError` that says where one is NaN or Inf."
+    rows = {}
+    for hook, x in seen.items():
+        if x.shape[:2] != k.shape or x.ndim != 3:
+            raise ValueError(f"hook: expected activations (b, t, d) with (b, t) = {tuple(k.shape)} at {hook}; "
+                             f"got shape {tuple(x.shape)}")
+        rows[hook] = x[k.to(x.device)].float().cpu()
+        bad = (~rows[hook].isfinite().all(1)).nonzero()[:, 0]
+        if len(bad):
+            c, t = k.nonzero()[bad[0]].tolist()
+            half = x.dtype in (torch.float16, torch.bfloat16)
+            hint = f'; {x.dtype} ends at {torch.finfo(x.dtype).max:.0f}: try model.float()' if half else ''
+            raise ValueError(f"model: expected finite activations; got NaN or Inf at {hook} for {len(bad)} of "
+                             f"{len(rows[hook])} tokens, the first in context {first + c} at position {t}"
+                             f"{words(c, t)}{hint}")
+    return rows
+
+
 @torch.no_grad()
 def activation_batches(model, ids: Int[Tensor, 'm context'], keep: Bool[Tensor, 'm context'], hooks: list,
-                       batch_size: int = 32, show: bool | None = None):
+                       batch_size: int = 32, show: bool | None = None, *, attend: Tensor | None = None, tokenizer=None):
     """Yield, for one batch of contexts after the other, a dict hook -> (rows, d) float32 on the CPU.
 
     For tables that do not fit into memory. `keep` says which tokens get a row; `show` a progress bar, where None where
-    there is a terminal."""
+    there is a terminal; `attend` which tokens are no padding; `tokenizer` is for messages."""
     if ids.shape != keep.shape:
         raise ValueError(f"keep: expected shape {tuple(ids.shape)} to match ids; got {tuple(keep.shape)}")
     from tqdm import tqdm
 
-    todo = list(zip(ids.split(batch_size), keep.split(batch_size)))
+    batch_size, at = check_positive('batch_size', batch_size), device_of(model)
+    todo = range(0, len(ids), batch_size)
     with reading(model, hooks) as seen:
-        for x, k in tqdm(todo, desc='activations', leave=False, disable=None if show is None else not show):
-            model.base_model(x.to(model.device))  # without the head, whose output is not needed
-            rows = {hook: seen[hook][k.to(seen[hook].device)].float().cpu() for hook in hooks}
-            bad = [hook for hook, r in rows.items() if not r.isfinite().all()]
-            if bad:
-                raise ValueError(f"model: expected finite activations; got NaN or Inf at {', '.join(bad)}")
-            yield rows
+        for i in tqdm(todo, desc='activations', leave=False, disable=None if show is None else not show):
+            x, k = ids[i:i + batch_size], keep[i:i + batch_size]
+            mask = {} if attend is None else dict(attention_mask=attend[i:i + batch_size].long().to(at))
+            getattr(model, 'base_model', model)(x.to(at), **mask)  # without the head, whose output is not needed
+
+            def words(c, t):
+                return '' if tokenizer is None else f': ...{tokenizer.decode(x[c, max(t - 20, 0):t + 1])!r}'
+            yield check_rows({hook: seen[hook] for hook in hooks}, k, i, words)
 
 # %% ../nbs/24_language.ipynb #6f98f667
+def longest_context(model) -> int | None:
+    "How many tokens a model reads at most; None where it does not say. RoBERTa's first positions are not for tokens."
+    most = getattr(model.config, 'max_position_embeddings', None)
+    places = getattr(getattr(getattr(model, 'base_model', model), 'embeddings', None), 'position_embeddings', None)
+    before = getattr(places, 'padding_idx', None)
+    return most if most is None or before is None else most - before - 1
+
+
 def check_context(model, context: int | None) -> int:
     "A context that the model can read; all it can where none is given."
-    most = getattr(model.config, 'max_position_embeddings', None)
+    most = longest_context(model)
+    if context is None and most is None:
+        raise ValueError("context: expected a number of tokens, since the model does not say how many it reads; "
+                         "got None")
     return check_positive('context', most if context is None else context, most=most)
+
+
+def check_ids(model, ids: Int[Tensor, 'm context']):
+    "A `ValueError` where a tokenizer gives numbers that the model has no embedding for."
+    rows = model.get_input_embeddings().num_embeddings
+    if int(ids.max()) >= rows:
+        raise ValueError(f"tokenizer: expected tokens below {rows}, the embeddings of the model; got {int(ids.max())}: "
+                         "it belongs to another model")
+
+
+def attended(ids: Int[Tensor, 'm context'], filler: int) -> Bool[Tensor, 'm context'] | None:
+    "Which tokens are no padding behind a text; None where there is none."
+    padding = (ids == filler).flip(1).cumprod(1).flip(1).bool()
+    return ~padding if padding.any() else None
 
 
 def first_rows(keep: Bool[Tensor, 'm context'], limit: int) -> Bool[Tensor, 'q context']:
@@ -559,7 +886,7 @@ def contexts_to_read(packed: Packed, shuffle: bool, seed: int, drop_first: bool,
 def activations(model, tokenizer, texts, hooks=('blocks.0',), context: int | None = None, drop_first: bool = True,
                 limit: int | None = None, seed: int = 0, *, shuffle: bool = True, packing: str = 'stream',
                 batch_size: int = 32, progress: bool | None = None) -> TextActivations:
-    """What a language model has at some hooks for every token of some texts.
+    """What a language model has at some hooks for every token of some texts. Texts of blanks alone are left out.
 
     Parameters
     ----------
@@ -584,15 +911,17 @@ def activations(model, tokenizer, texts, hooks=('blocks.0',), context: int | Non
     ValueError : an unknown hook, a context that the model cannot read, too little text, activations that are not finite
     FileNotFoundError : no such file
     """
-    hooks = [hooks] if isinstance(hooks, str) else list(hooks)
-    if not hooks:
-        raise ValueError("hooks: expected at least one; got none")
+    hooks = [hooks] if isinstance(hooks, str) else hooks
+    if not isinstance(hooks, (list, tuple, dict)) or not hooks:
+        raise ValueError(f"hooks: expected at least one, of hook_points; got {shown(hooks)}")
+    hooks = list(hooks)
     for hook in hooks:
         find_hook(model, hook)  # a wrong name is found before the texts are read
-    texts = texts if isinstance(texts, list) else read_texts(texts)
-    packed = pack(tokenizer, texts, check_context(model, context), packing)
+    packed = pack(tokenizer, read_texts(texts), check_context(model, context), packing)
     ids, keep = contexts_to_read(packed, shuffle, seed, drop_first, limit)
-    parts = list(activation_batches(model, ids, keep, hooks, batch_size, progress))
+    check_ids(model, ids)
+    attend = attended(ids, filler_of(tokenizer)) if packing == 'each' and tokenizer.pad_token_id is not None else None
+    parts = list(activation_batches(model, ids, keep, hooks, batch_size, progress, attend=attend, tokenizer=tokenizer))
     contexts, positions = keep.nonzero().T
     rows = {hook: torch.cat([part[hook] for part in parts]) for hook in hooks}
     return TextActivations(rows, ids[keep], positions, contexts, ids, keep)
@@ -607,12 +936,13 @@ def replace_kept(change, keep: Bool[Tensor, 'b t']):
 
 def through(sae, mean: Float[Tensor, ' d'], std: Float[Tensor, ' d']):
     "Raw activations (b, t, d) to their raw reconstructions, by an SAE that was trained on standardised rows."
-    at = next(sae.parameters()).device
+    weights, mean = next(sae.parameters()), as_real('mean', mean)
+    mean, std = check_moments(mean, std, mean.numel())
 
     def change(x):
         m, s = mean.to(x.device), std.to(x.device)
-        rows = ((x.float() - m) / s).flatten(0, -2)
-        return sae(rows.to(at)).x_hat.to(x.device).view(x.shape) * s + m
+        rows = ((x.to(m.dtype) - m) / s).flatten(0, -2)
+        return sae(rows.to(weights)).x_hat.to(m).view(x.shape) * s + m
     return change
 
 
@@ -620,8 +950,8 @@ def spliced_losses(model, ids: Int[Tensor, 'b t'], keep: Bool[Tensor, 'b t'], ho
                    ) -> tuple[Float[Tensor, 'b s vocab'], Float[Tensor, 'b s']]:
     "Log-probabilities and losses of the next tokens with `change` in place (None for the clean model)."
     with splicing(model, hook, replace_kept(change, keep)) if change else contextlib.nullcontext():
-        logits = model(ids.to(model.device)).logits.float()
-    return logits[:, :-1].log_softmax(2), next_token_loss(logits, ids.to(model.device))
+        logits = model(ids.to(device_of(model))).logits.float()
+    return logits[:, :-1].log_softmax(2), next_token_loss(logits, ids.to(logits.device))
 
 
 def share_recovered(ce: dict, worst: str) -> float:
@@ -629,6 +959,15 @@ def share_recovered(ce: dict, worst: str) -> float:
     if ce[worst] == ce['clean']:
         return float('nan')
     return (ce[worst] - ce['spliced']) / (ce[worst] - ce['clean'])
+
+# %% ../nbs/24_language.ipynb #9b589ca0
+def check_causal(model):
+    "A `ValueError` for a model that does not predict next tokens: without a head, or an encoder, which sees them."
+    head = getattr(model, 'get_output_embeddings', lambda: None)()
+    sees_all = any(getattr(m, 'is_causal', True) is False for m in blocks(model)[0].modules())
+    if head is None or sees_all or 'MaskedLM' in type(model).__name__:
+        why = 'an encoder, which sees the tokens to predict' if sees_all else 'one without a head for next tokens'
+        raise ValueError(f"model: expected a causal language model; got {type(model).__name__}, {why}")
 
 # %% ../nbs/24_language.ipynb #c81c4354
 @torch.no_grad()
@@ -654,6 +993,10 @@ def downstream(model, ids: Int[Tensor, 'm context'], keep: Bool[Tensor, 'm conte
     ------
     ValueError : an unknown hook, a mask of another shape, no two neighbouring positions to replace
     """
+    check_causal(model)
+    if not callable(change):
+        raise ValueError(f"change: expected a function of activations (b, t, d); got {shown(change)}")
+    batch_size, mean = check_positive('batch_size', batch_size), as_real('mean', mean)
     if ids.shape != keep.shape:
         raise ValueError(f"keep: expected shape {tuple(ids.shape)} to match ids; got {tuple(keep.shape)}")
 
@@ -663,7 +1006,7 @@ def downstream(model, ids: Int[Tensor, 'm context'], keep: Bool[Tensor, 'm conte
     total, kl, n = dict.fromkeys(kinds, 0.), 0., 0
     for x, k in zip(ids.split(batch_size), keep.split(batch_size)):
         # predictions from a replaced position, of a token that is text
-        counted = (k[:, :-1] & k[:, 1:]).to(model.device)
+        counted = (k[:, :-1] & k[:, 1:]).to(device_of(model))
         n += counted.sum().item()
         for kind, f in kinds.items():
             p, loss = spliced_losses(model, x, k, hook, f)
@@ -691,10 +1034,12 @@ def reconstruction_scores(sae, A: Float[Tensor, 'n d'], mean: Float[Tensor, ' d'
     r2, mse, l0, utilization, cosine, and cosine_raw on the network's own scale."""
     from archsae.training import evaluate
 
-    found, at = evaluate(sae, A), next(sae.parameters()).device
+    A = check_matrix('A', A)
+    mean, std = check_moments(mean, std, A.shape[1])
+    found, weights = evaluate(sae, A), next(sae.parameters())
     cosine = cosine_raw = 0.
     for x in A.split(4096):
-        x_hat = sae(x.to(at)).x_hat.to(x.device)
+        x_hat = sae(x.to(weights)).x_hat.to(x)
         cosine += summed_cosine(x, x_hat) / len(A)
         cosine_raw += summed_cosine(x * std + mean, x_hat * std + mean) / len(A)
     return dict(r2=found['r2'], mse=found['mse'], l0=found['l0'], utilization=1 - found['dead'], cosine=cosine,
@@ -730,30 +1075,85 @@ def red_flags(scores: dict, D0: Float[Tensor, 'k d'], D: Float[Tensor, 'k d'], t
                      "so agreement between runs says how they started")
     return flags
 
+# %% ../nbs/24_language.ipynb #3b99ecc6
+def norm_form(norm: nn.Module, d: int) -> tuple[Float[Tensor, ' d'], bool]:
+    "What a norm multiplies by, and whether it takes off the mean; a `ValueError` where it is another kind of norm."
+    dtype = next((p.dtype for p in norm.parameters()), torch.float32)
+    norm = copy.deepcopy(norm).double()
+    at = next((p.device for p in norm.parameters()), torch.device('cpu'))
+    signs = torch.ones(d, dtype=torch.float64, device=at)
+    signs[1::2] = -1
+    if d % 2:  # three that sum to zero
+        signs[-3:] = torch.tensor([2., -1, -1]).to(signs)
+    x = 1e3 * signs  # far above the norm's epsilon
+    up, down, shifted = (norm(v[None])[0].double() for v in (x, -x, x + 1e3))
+    gain, bias = (up - down) / 2 / (signs / signs.square().mean().sqrt()), (up + down) / 2
+    centers = torch.allclose(up, shifted, rtol=1e-3, atol=1e-5)
+    y = 50 * torch.randn(d, generator=generator(0), dtype=torch.float64).to(at) + 20
+    z = y - y.mean() if centers else y
+    if not torch.allclose(norm(y[None])[0].double(), z / z.square().mean().sqrt() * gain + bias, rtol=1e-3, atol=1e-4):
+        raise ValueError(f"model: expected a layer norm or an RMS norm before the head; got {type(norm).__name__}")
+    return gain.to(torch.promote_types(dtype, torch.float32)), centers
+
+
+def check_head(model) -> nn.Module:
+    "The head of a model that reads the final norm and nothing else, else a `ValueError`: the model is asked."
+    norm, head = final_norm(model), getattr(model, 'get_output_embeddings', lambda: None)()
+    if getattr(head, 'weight', None) is None:
+        raise ValueError(f"model: expected a language head; got none in {type(model).__name__}")
+    seen = []
+
+    def note(module, args, out):
+        seen.append(out)
+    handle = norm.register_forward_hook(note)
+    try:
+        logits = model(torch.ones(1, 2, dtype=torch.long, device=device_of(model))).logits.float()
+    finally:
+        handle.remove()
+    fits = seen and seen[-1].shape[-1] == head.weight.shape[1]
+    answers = head(seen[-1]).float() if fits else torch.zeros_like(logits)
+    cap = getattr(model.config, 'final_logit_softcapping', None)
+    answers = cap * (answers / cap).tanh() if cap else answers
+    # up to a number for all logits, which some models multiply by
+    if not (F.cosine_similarity(answers.double(), logits.double(), dim=-1) > 1 - 1e-3).all():
+        raise ValueError(f"model: expected a head that reads the final norm; got {type(model).__name__}, "
+                         "where other layers stand between")
+    return head
+
 # %% ../nbs/24_language.ipynb #a062a915
 @torch.no_grad()
 def logit_effect(model, atoms: Float[Tensor, 'q d']) -> Float[Tensor, 'q vocab']:
     """What atoms add to the logits directly, up to the scale of the final norm.
 
-    It is the unembedding with the final layer norm folded in; what later blocks make of an atom is not in it.
+    It is the unembedding with the final norm folded in; what later blocks make of an atom is not in it, nor what a soft
+    cap makes of the logits (Gemma 2).
 
     Parameters
     ----------
-    model : of transformers
+    model : of transformers; its head must read a layer norm or an RMS norm
     atoms : (q, d) directions of the raw stream: an atom times the std of the standardisation
+
+    Returns
+    -------
+    (q, vocab) logits, in the precision of the head, float32 at least.
+
+    Raises
+    ------
+    ValueError : a model without such a head, or atoms of another width
     """
-    norm, head = final_norm(model), model.get_output_embeddings()
-    a = atoms.to(norm.weight)
-    if isinstance(norm, nn.LayerNorm):  # an RMS norm does not centre
-        a = a - a.mean(1, keepdim=True)
-    return (a * norm.weight) @ head.weight.T
+    norm, head = final_norm(model), check_head(model)
+    gain, centers = norm_form(norm, head.weight.shape[1])
+    a = check_matrix('atoms', atoms, width=len(gain)).to(head.weight.device).to(gain)
+    a = a - a.mean(1, keepdim=True) if centers else a
+    effect = (a * gain.to(a.device)).to(head.weight) @ head.weight.T
+    return effect.to(torch.promote_types(effect.dtype, torch.float32))
 
 # %% ../nbs/24_language.ipynb #41ef01a9
 @torch.no_grad()
 def codes_of(sae, A: Float[Tensor, 'n d'], batch_size: int = 4096) -> Float[Tensor, 'n k']:
     "The codes of all standardised rows, on the CPU."
-    at = next(sae.parameters()).device
-    return torch.cat([sae(x.to(at)).codes.cpu() for x in A.split(batch_size)])
+    weights = next(sae.parameters())
+    return torch.cat([sae(x.to(weights)).codes.cpu() for x in as_rows('A', A).split(batch_size)])
 
 
 def strongest(Z: Float[Tensor, 'n k'], D: Float[Tensor, 'k d'], n: int = 10) -> list[dict]:
@@ -772,10 +1172,12 @@ def strongest(Z: Float[Tensor, 'n k'], D: Float[Tensor, 'k d'], n: int = 10) -> 
     return rows
 
 # %% ../nbs/24_language.ipynb #a15d89fb
-def check_codes(z: Float[Tensor, ' n'], acts: TextActivations):
-    "Raise a `ValueError` where there is not one code for each token."
-    if len(z) != len(acts):
-        raise ValueError(f"z: expected {len(acts)} codes, one a token; got {len(z)}")
+def check_codes(z, acts: TextActivations) -> Float[Tensor, ' n']:
+    "Codes of any precision as a float32 vector; a `ValueError` where there is not one for each token."
+    z = as_real('z', z)
+    if z.ndim != 1 or len(z) != len(acts):
+        raise ValueError(f"z: expected {len(acts)} codes, one a token; got {len(z) if z.ndim == 1 else shown(z)}")
+    return check_vector('z', z, len(acts)).float().cpu()
 
 
 def sums_by(index: Int[Tensor, ' n'], values: Float[Tensor, ' n'], size: int) -> Float[Tensor, ' size']:
@@ -788,7 +1190,7 @@ def profile(z: Float[Tensor, ' n'], acts: TextActivations, tokenizer, n: int = 6
 
     tokens: the `n` with the largest sums, (text, share of all, how often it fires there); positions: the mean code at
     each position; quantiles (10, 50 and 90 %) of the codes that are not zero."""
-    check_codes(z, acts)
+    z = check_codes(z, acts)
     size, active = acts.tokens.max().item() + 1, z[z != 0]
     mass, fired = sums_by(acts.tokens, z, size), sums_by(acts.tokens, (z != 0).float(), size)
     count = acts.tokens.bincount()
@@ -820,8 +1222,8 @@ def top_contexts(z: Float[Tensor, ' n'], acts: TextActivations, n: int = 5, widt
     ------
     ValueError : not one code for each token
     """
-    check_codes(z, acts)
-    values = torch.zeros(acts.ids.shape).masked_scatter(acts.keep, z.float())
+    z, n, width = check_codes(z, acts), check_positive('n', n), check_whole('width', width)
+    values = torch.zeros(acts.ids.shape).masked_scatter(acts.keep.cpu(), z)
     best, place = values.max(1)
     found = []
     for c in best.topk(min(n, len(best))).indices.tolist():
@@ -846,9 +1248,13 @@ def highlight(ids: Int[Tensor, ' t'], values: Float[Tensor, ' t'], tokenizer, mo
     ------
     ValueError : not one value for each token
     """
-    if len(ids) != len(values):
+    ids, values = torch.as_tensor(ids), as_real('values', values)
+    if ids.ndim != 1 or ids.is_floating_point() or len(ids) == 0:
+        raise ValueError(f"ids: expected at least one token, whole numbers; got {shown(ids)}")
+    if values.ndim != 1 or len(ids) != len(values):
         raise ValueError(f"values: expected {len(ids)}, one a token; got {len(values)}")
-    most = most or max(float(values.max()), 1e-30)
+    values = check_vector('values', values, len(ids))
+    most = max(float(values.max()), 1e-30) if most is None else check_number('most', most, above=0)
     spans = []
     for i, v in zip(ids.tolist(), values.tolist()):
         text = html.escape(tokenizer.decode([i])).replace('\n', '↵')

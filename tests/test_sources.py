@@ -476,3 +476,445 @@ def test_a_network_that_overflows_names_the_picture(folder):
             r'the first .*b/0\.png; torch.float16 ends at 65504: try float32')
     with pytest.raises(ValueError, match=said):
         vision.image_tokens(Bright().half(), folder, device='cpu', batch_size=4)
+
+
+# ---- language models
+
+tf = pytest.importorskip('transformers')
+language = pytest.importorskip('archsae.language')
+
+LLAMA = dict(vocab_size=300, hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4,
+             num_key_value_heads=2, max_position_embeddings=64)
+GEMMA = LLAMA | dict(head_dim=8, query_pre_attn_scalar=8)
+BERT = dict(vocab_size=300, hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4,
+            max_position_embeddings=66)
+DECODERS = {  # transformers' name of the configuration -> sizes
+    'GPT2': dict(vocab_size=300, n_embd=32, n_layer=3, n_head=4, n_positions=64),
+    'GPTNeo': dict(vocab_size=300, hidden_size=32, num_layers=3, num_heads=4, max_position_embeddings=64,
+                   attention_types=[[['global', 'local', 'global'], 1]]),
+    'GPTJ': dict(vocab_size=300, n_embd=32, n_layer=3, n_head=4, n_positions=64, rotary_dim=4),
+    'GPTNeoX': BERT,
+    'OPT': dict(vocab_size=300, hidden_size=32, ffn_dim=48, num_hidden_layers=3, num_attention_heads=4,
+                max_position_embeddings=64, word_embed_proj_dim=32),
+    'Bloom': dict(vocab_size=300, hidden_size=32, n_layer=3, n_head=4),
+    'Falcon': dict(vocab_size=300, hidden_size=32, num_hidden_layers=3, num_attention_heads=4),
+    'Llama': LLAMA, 'Mistral': LLAMA, 'Qwen2': LLAMA, 'Qwen3': LLAMA | dict(head_dim=8), 'Phi': LLAMA,
+    'Phi3': LLAMA | dict(pad_token_id=0), 'Gemma': LLAMA | dict(head_dim=8), 'Gemma2': GEMMA, 'Gemma3Text': GEMMA,
+    'Olmo2': LLAMA, 'StableLm': LLAMA, 'Starcoder2': LLAMA, 'Cohere': LLAMA,
+}
+ENCODERS = {
+    'Bert': BERT, 'Roberta': BERT, 'XLMRoberta': BERT, 'Electra': BERT | dict(embedding_size=32), 'MPNet': BERT,
+    'DistilBert': dict(vocab_size=300, dim=32, hidden_dim=48, n_layers=3, n_heads=4, max_position_embeddings=64),
+    'DebertaV2': BERT, 'ModernBert': BERT | dict(pad_token_id=0),
+}
+POST_NORM = 'Bert', 'Roberta', 'XLMRoberta', 'Electra', 'MPNet', 'DistilBert', 'DebertaV2'
+NO_LAST_STATE = ('Bloom',)
+
+
+def small_model(name, head=True):
+    "An untrained model whose norms and biases are not what they begin as."
+    config = getattr(tf, f'{name}Config')(**(DECODERS | ENCODERS)[name])
+    family = tf.AutoModel if name in ENCODERS or not head else tf.AutoModelForCausalLM
+    with seeded(0):
+        model = family.from_config(config).eval().double().requires_grad_(False)
+        for weight in model.parameters():
+            weight.add_(.1 * torch.randn_like(weight))
+    return model
+
+
+def ids_of(seed=0, size=(2, 9)):
+    return torch.randint(5, 300, size, generator=torch.Generator().manual_seed(seed))
+
+
+def answer(model, ids, **options):
+    out = model(ids, **options)
+    return out.logits if 'logits' in out else out.last_hidden_state
+
+
+@pytest.mark.parametrize('name', [*DECODERS, *ENCODERS])
+def test_every_hook_is_read_and_spliced(name):
+    model, x = small_model(name), ids_of()
+    points = list(language.hook_points(model))
+    wanted = [f'blocks.{i}{part}{end}' for i in range(3) for part in ('', '.attn', '.mlp') for end in ('', '.in')]
+    assert set(wanted) <= set(points) and ('final' in points) == (name not in POST_NORM)
+    with language.reading(model, points) as seen:
+        want = answer(model, x)
+    for hook in points:
+        assert seen[hook].shape[:2] == x.shape and seen[hook].ndim == 3, hook
+        with language.splicing(model, hook, lambda v: v):
+            assert torch.equal(answer(model, x), want), hook
+        with language.splicing(model, hook, lambda v: v + 0):  # another tensor, the same numbers
+            assert torch.equal(answer(model, x), want), hook
+        with language.splicing(model, hook, torch.zeros_like), language.reading(model, ['blocks.2']) as after:
+            assert not torch.equal(answer(model, x), want), hook
+        assert hook == 'final' or not torch.equal(after['blocks.2'], seen['blocks.2'])
+    assert torch.equal(answer(model, x), want)  # and nothing stays behind
+
+
+@pytest.mark.parametrize('name', [*DECODERS, *ENCODERS])
+def test_hooks_are_the_stream_of_transformers(name):
+    model, x = small_model(name), ids_of()
+    with language.reading(model, language.hook_points(model)) as seen:
+        states = model(x, output_hidden_states=True).hidden_states
+    for i in range(3):
+        torch.testing.assert_close(seen[f'blocks.{i}.in'], states[i])
+        if i < 2:
+            torch.testing.assert_close(seen[f'blocks.{i}'], states[i + 1])
+    last = seen['blocks.2'] if name in POST_NORM or name in NO_LAST_STATE and len(states) < 4 else seen['final']
+    torch.testing.assert_close(last, states[3])
+
+
+def mid_norm(block):
+    "BERT's norm after attention, and that after the MLP."
+    modules = dict(block.named_modules())
+    names = ('attention.output.LayerNorm', 'output.LayerNorm')
+    if 'sa_layer_norm' in modules:
+        names = 'sa_layer_norm', 'output_layer_norm'
+    elif 'attention.LayerNorm' in modules:
+        names = 'attention.LayerNorm', 'output.LayerNorm'
+    return [modules[n] for n in names]
+
+
+@pytest.mark.parametrize('name', [*DECODERS, *ENCODERS])
+def test_a_block_is_the_sum_of_its_parts(name):
+    model, x = small_model(name), ids_of()
+    with language.reading(model, language.hook_points(model)) as seen:
+        model(x)
+    for i, block in enumerate(language.blocks(model)):
+        stream, attn, mlp = (seen[f'blocks.{i}{part}'] for part in ('.in', '.attn', '.mlp'))
+        if name in POST_NORM:
+            first, second = mid_norm(block)
+            middle = first(stream + attn)
+            torch.testing.assert_close(seen[f'blocks.{i}.attn.in'], stream)
+            torch.testing.assert_close(seen[f'blocks.{i}.mlp.in'], middle)
+            torch.testing.assert_close(seen[f'blocks.{i}'], second(middle + mlp))
+        else:
+            torch.testing.assert_close(seen[f'blocks.{i}'], stream + attn + mlp)
+
+
+@pytest.mark.parametrize('name', DECODERS)
+def test_the_direct_effect_is_that_of_the_models_own_forward(name):
+    "A step across the stream at the last block, so short and so turned that the norm's scale does not change."
+    model, x, step = small_model(name), ids_of(), 1e-2
+    if name == 'Gemma2':
+        model.config.final_logit_softcapping = None  # the effect is that before the cap
+    with language.reading(model, ['blocks.2']) as seen:
+        model(x)
+    stream, norm = seen['blocks.2'][0, -1], language.final_norm(model)
+    centers = language.norm_form(norm, 32)[1]
+    with seeded(1):
+        atom = torch.randn(32, dtype=torch.float64)
+    along = stream - stream.mean() if centers else stream
+    atom = atom - (atom @ along) / (along @ along) * along
+    atom = atom * along.norm() / atom.norm()
+    logits = []
+    for sign in (1, -1):
+        with language.splicing(model, 'blocks.2', lambda v: v + sign * step * atom):
+            logits.append(model(x).logits[0, -1])
+    found = (logits[0] - logits[1]) / (2 * step)
+    effect = language.logit_effect(model, atom[None])[0]
+    cosine = torch.cosine_similarity(found, effect, dim=0)
+    assert cosine > 1 - 1e-5 and (found @ effect) > 0
+    spread = (along.square().mean()).sqrt()
+    scale = getattr(model, 'logit_scale', 1) or 1
+    torch.testing.assert_close(found * spread, effect * scale, rtol=1e-3, atol=1e-4)
+
+
+def test_the_direct_effect_is_refused_where_there_is_none():
+    masked = tf.AutoModelForMaskedLM
+    cases = [
+        (small_model('Bert'), 'model: expected a layer norm before the head; got none in BertModel'),
+        (masked.from_config(tf.BertConfig(**BERT)), 'model: expected a layer norm before the head'),
+        (masked.from_config(tf.ModernBertConfig(**ENCODERS['ModernBert'])), 'where other layers stand between'),
+        (small_model('Llama', head=False), 'model: expected a language head; got none in LlamaModel'),
+    ]
+    for model, why in cases:
+        with pytest.raises(ValueError, match=why):
+            language.logit_effect(model.eval(), torch.randn(2, 32))
+    model = small_model('Llama')
+    for atoms in (torch.randn(2, 31), torch.randn(32), None, torch.full((1, 32), float('nan'))):
+        with pytest.raises(ValueError, match='atoms: expected'):
+            language.logit_effect(model, atoms)
+
+    class Tanh(torch.nn.Module):
+        "What some put in the place of a norm."
+
+        def forward(self, x):
+            return x.tanh()
+    Tanh.__name__ = 'TanhNorm'
+    model.model.norm = Tanh()
+    with pytest.raises(ValueError, match='model: expected a layer norm or an RMS norm before the head; got TanhNorm'):
+        language.logit_effect(model, torch.randn(2, 32))
+
+
+def test_models_of_other_shapes_are_refused():
+    t5 = tf.AutoModelForSeq2SeqLM.from_config(tf.T5Config(vocab_size=300, d_model=32, d_kv=8, d_ff=48, num_layers=3,
+                                                          num_heads=4, decoder_start_token_id=0))
+    with pytest.raises(ValueError, match='model: expected one stack of blocks; got T5.*, an encoder and a decoder'):
+        language.hook_points(t5)
+    assert 'blocks.2' in language.hook_points(t5.get_encoder())
+    albert = tf.AutoModel.from_config(tf.AlbertConfig(**BERT, embedding_size=32))
+    with pytest.raises(ValueError, match='model: expected a list of 3 blocks; got none in AlbertModel'):
+        language.find_hook(albert, 'blocks.0')
+    assert language.find_hook(albert, 'encoder')[1] == 'out'  # a module's own path goes without blocks
+    model = small_model('Llama')
+    for bad in (None, 5, '', ['blocks.0'], 'blocks.3', 'blocks.0.att'):
+        with pytest.raises(ValueError, match='hook: expected'):
+            language.find_hook(model, bad)
+    bad = [(lambda v: v[:1], r'\(1, 9, 32\)'), (lambda v: None, 'NoneType'), (lambda v: v.mean(), r'\(\)')]
+    for change, got in bad:
+        with pytest.raises(ValueError, match=f'change: expected activations of shape .* again; got {got}'):
+            with language.splicing(model, 'blocks.0', change):
+                model(ids_of())
+
+
+# ---- text
+
+def tokenizer_of(kind):
+    "Tokenizers by words: with an end of text as GPT-2's, a beginning as Llama's, both ends as BERT's, or nothing."
+    import tokenizers as tk
+
+    words = ['[PAD]', '[UNK]', '<s>', '</s>', *'abcdefghijklmnopqrstuvwxyz']
+    tok = tk.Tokenizer(tk.models.WordLevel({w: i for i, w in enumerate(words)}, unk_token='[UNK]'))
+    tok.pre_tokenizer = tk.pre_tokenizers.WhitespaceSplit()
+    frame = dict(llama='<s> $A', bert='<s> $A </s>').get(kind)
+    if frame:
+        tok.post_processor = tk.processors.TemplateProcessing(single=frame, special_tokens=[('<s>', 2), ('</s>', 3)])
+    special = dict(
+        gpt2=dict(eos_token='</s>', bos_token='</s>'), llama=dict(bos_token='<s>', eos_token='</s>'),
+        bert=dict(cls_token='<s>', sep_token='</s>', pad_token='[PAD]'), bare={},
+    )[kind]
+    return tf.PreTrainedTokenizerFast(tokenizer_object=tok, unk_token='[UNK]', **special)
+
+
+TEXTS = ['a b c d', 'e f', 'g h i j k']
+LETTERS = list(range(4, 15))
+
+
+@pytest.mark.parametrize('kind, stream', [
+    ('gpt2', [[4, 5, 6, 7, 3, 8], [9, 3, 10, 11, 12, 13]]),
+    ('llama', [[2, 4, 5, 6, 7, 3], [2, 8, 9, 3, 10, 11]]),
+    ('bert', [[2, 4, 5, 6, 7, 3], [2, 3, 8, 9, 3, 3], [2, 10, 11, 12, 13, 3]]),
+    ('bare', [[4, 5, 6, 7, 8, 9]]),
+])
+def test_packing_by_the_tokenizers_own_special_tokens(kind, stream):
+    tok = tokenizer_of(kind)
+    packed = language.pack(tok, TEXTS, 6)
+    assert packed.ids.tolist() == stream
+    assert packed.keep.tolist() == [[i >= 4 for i in row] for row in stream]  # no special token has a row
+    each = language.pack(tok, TEXTS, 8, 'each')
+    assert each.ids[each.keep].tolist() == LETTERS  # every letter once, and nothing made up
+    before = int(kind in ('llama', 'bert'))
+    assert each.keep[1].tolist() == [False] * before + [True] * 2 + [False] * (6 - before)
+
+
+@pytest.mark.parametrize('name', ['Bert', 'Roberta', 'MPNet', 'DistilBert', 'ModernBert'])
+def test_padding_does_not_reach_the_tokens_of_an_encoder(name):
+    model, tok = small_model(name), tokenizer_of('bert')
+    hooks = list(language.hook_points(model))
+    padded = language.activations(model, tok, TEXTS, hooks, 12, packing='each', shuffle=False, drop_first=False)
+    for i, text in enumerate(TEXTS):
+        alone = language.activations(model, tok, [text], hooks, len(text.split()) + 2, packing='each')
+        for hook in hooks:
+            torch.testing.assert_close(padded[hook][padded.contexts == i], alone[hook], rtol=1e-4, atol=1e-5)
+    with language.reading(model, ['blocks.1']) as seen:  # by hand, with transformers' own tokenization
+        model(**tok(TEXTS[1], return_tensors='pt', return_token_type_ids=False))
+    torch.testing.assert_close(padded['blocks.1'][padded.contexts == 1], seen['blocks.1'][0, 1:-1].float())
+
+
+def test_contexts_that_a_model_can_read():
+    for name, most in (('Bert', 66), ('Roberta', 64), ('MPNet', 64), ('DistilBert', 64), ('Llama', 64)):
+        model = small_model(name)
+        assert language.longest_context(model) == most
+        text = ['a ' * 200]
+        assert len(language.activations(model, tokenizer_of('bert'), text, 'blocks.0', batch_size=1)) > 60
+        with pytest.raises(ValueError, match=f'context: expected a whole number from 1 to {most}; got {most + 1}'):
+            language.activations(model, tokenizer_of('bert'), text, 'blocks.0', most + 1)
+    with pytest.raises(ValueError, match='context: expected a number of tokens'):
+        language.activations(small_model('Bloom'), tokenizer_of('gpt2'), TEXTS, 'blocks.0')
+    with pytest.raises(ValueError, match='context: expected more than the 2 special tokens of a text; got 2'):
+        language.pack(tokenizer_of('bert'), TEXTS, 2)
+
+
+def test_tokens_of_another_model():
+    tok = tokenizer_of('gpt2')
+    few = tf.AutoModelForCausalLM.from_config(tf.LlamaConfig(**LLAMA | dict(vocab_size=10)))
+    with pytest.raises(ValueError, match='tokenizer: expected tokens below 10, the embeddings of the model; got 1'):
+        language.activations(few.eval(), tok, TEXTS, 'blocks.0', 6)
+    for bad in (None, 'gpt2', tok.backend_tokenizer, str.split):
+        with pytest.raises(ValueError, match='tokenizer: expected one of transformers'):
+            language.pack(bad, TEXTS, 6)
+
+
+ENCODED = {  # what is written, how; None where it is refused
+    'utf-8': 'Grüße, 漢字\nzwei', 'utf-8-sig': 'Grüße\nzwei', 'utf-16': 'Grüße\nzwei', 'utf-32': 'Grüße\nzwei',
+    'latin-1': None, 'utf-16-le': None, 'utf-16-be': None, 'cp1252': None,
+}
+
+
+@pytest.mark.parametrize('encoding', ENCODED)
+@pytest.mark.parametrize('newline', ['\n', '\r\n', '\r'])
+def test_encodings_of_a_text_file(encoding, newline, tmp_path):
+    path, want = tmp_path/f'{encoding}.txt', ENCODED[encoding]
+    path.write_bytes((want or 'Grüße\nzwei').replace('\n', newline).encode(encoding))
+    if want:
+        assert language.read_texts(path, split='\n') == want.split('\n')
+        return
+    with pytest.raises(ValueError, match=rf"texts: expected .* in '.*{encoding}\.txt'; got .* at \d"):
+        language.read_texts(path)
+
+
+def test_big_endian_marks_and_an_image_by_mistake(tmp_path):
+    path = tmp_path/'x.txt'
+    path.write_bytes(b'\xfe\xff' + 'zwei'.encode('utf-16-be'))
+    assert language.read_texts(path) == ['zwei']
+    paint(tmp_path/'x.png')
+    with pytest.raises(ValueError, match=r"texts: expected utf-8 in '.*x\.png'; got byte 0x89 at 0"):
+        language.read_texts(tmp_path/'x.png')
+
+
+class Table:
+    "As a dataset or a data frame says what columns it has."
+
+    def __init__(self, columns, name='column_names'):
+        self.rows = columns
+        setattr(self, name, list(columns))
+
+    def __getitem__(self, column):
+        return self.rows[column]
+
+    def __iter__(self):
+        return iter(self.rows)
+
+
+def test_tables_of_texts(tmp_path, monkeypatch):
+    columns = dict(text=['a b', '', 'c d'], label=[0, 1, 2])
+    for table in (columns, Table(columns), Table(columns, 'columns'), [dict(text=t) for t in columns['text']],
+                  ({'text': t} for t in columns['text']), np.array(columns['text'])):
+        assert language.read_texts(table) == ['a b', 'c d']
+    for table in (dict(body=['a']), Table(dict(body=['a'])), dict(train=columns)):
+        with pytest.raises(ValueError, match="texts: expected a column 'text'; got "):
+            language.read_texts(table)
+    monkeypatch.setenv('HOME', str(tmp_path))
+    (tmp_path/'x.txt').write_text('a b')
+    assert language.read_texts('~/x.txt') == ['a b']
+    assert language.read_texts(['\ufeffa b']) == ['a b']
+
+
+@pytest.mark.parametrize('bad, got', [
+    (None, 'None'), (5, '5'), (b'bytes', "b'bytes'"), ({'a b'}, "{'a b'}"), ([None], 'NoneType at 0'),
+    (['a', 5], 'int at 1'), (['a', None], 'NoneType at 1'), ([b'x'], 'bytes at 0'), ([{'body': 'x'}], 'NoneType at 0'),
+    ([['a']], 'list at 0'), (['a', 'half \ud800'], 'half a character'), ([float('nan')], 'float at 0'),
+])
+def test_what_is_no_text(bad, got):
+    import re
+
+    model = small_model('Llama')
+    for read in (language.read_texts, lambda texts: language.pack(tokenizer_of('gpt2'), texts, 4),
+                 lambda texts: language.activations(model, tokenizer_of('gpt2'), texts, 'blocks.0', 4)):
+        with pytest.raises(ValueError, match='texts: expected .*' + re.escape(got)):
+            read(bad)
+
+
+def test_texts_without_text(tmp_path):
+    (tmp_path/'empty.txt').write_text('')
+    for bad in ([], [''], [' ', '\n'], tmp_path/'empty.txt'):
+        with pytest.raises(ValueError, match='texts: expected at least one'):
+            language.read_texts(bad)
+    for bad in ('x' * 5000, 'a\0b', tmp_path, tmp_path/'none.txt'):
+        with pytest.raises(FileNotFoundError, match='texts: expected the path of a text file'):
+            language.read_texts(bad)
+    with pytest.raises(ValueError, match='split: expected a string, or None'):
+        language.read_texts(['a'], split='')
+
+
+# ---- folders of models
+
+@pytest.fixture
+def saved(tmp_path):
+    model = tf.AutoModelForCausalLM.from_config(tf.LlamaConfig(**LLAMA)).eval()
+    return language.save_lm(language.LM(model, tokenizer_of('llama')), tmp_path/'lm')
+
+
+@pytest.mark.parametrize('without, got', [
+    (['tokenizer.json'], 'tokenizer_config.json'), (['tokenizer.json', 'tokenizer_config.json'], 'model.safetensors'),
+])
+def test_a_folder_without_a_tokenizer(without, got, saved):
+    for name in without:
+        (saved/name).unlink()
+    with pytest.raises(ValueError, match=rf"tokenizer: expected tokenizer\.json, .* in '.*lm'; got .*{got}"):
+        language.load_lm(saved, device='cpu')
+    (saved/'vocab.json').write_text('{"a": 0, "b": 1}')
+    with pytest.raises(ValueError, match=r"tokenizer: expected merges\.txt beside vocab\.json in '.*lm'; got "):
+        language.load_lm(saved, device='cpu')
+
+
+def test_a_tokenizer_with_special_tokens_alone(saved):
+    import tokenizers as tk
+
+    tok = tk.Tokenizer(tk.models.WordLevel({'</s>': 0}, unk_token='</s>'))
+    tf.PreTrainedTokenizerFast(tokenizer_object=tok, eos_token='</s>').save_pretrained(saved)
+    with pytest.raises(ValueError, match='tokenizer: expected one with tokens for text; got 1 tokens'):
+        language.load_lm(saved, device='cpu')
+
+
+@pytest.mark.parametrize('file, content', [
+    ('model.safetensors', None), ('model.safetensors', b''), ('tokenizer.json', b'{"x": 1}'), ('config.json', b'{'),
+    ('tokenizer.json', b'\xff\xfe'), ('config.json', b'[]'),
+])
+def test_damaged_folders(file, content, saved):
+    whole = (saved/file).read_bytes()
+    (saved/file).write_bytes(whole[:len(whole) // 2] if content is None else content)
+    what = 'tokenizer' if 'tokenizer' in file else 'model'
+    with pytest.raises(ValueError, match=rf"{what}: could not be read from '.*lm': "):
+        language.load_lm(saved, device='cpu')
+
+
+def test_names_that_are_none(saved, monkeypatch):
+    for bad in (None, 5, '', ['x']):
+        with pytest.raises(ValueError, match='model: expected a folder or a name on the Hub; got'):
+            language.load_lm(bad, device='cpu')
+    monkeypatch.setenv('HOME', str(saved.parent))
+    assert language.load_lm('~/lm', device='cpu').name == 'lm'
+
+
+def test_a_head_that_is_not_in_the_file_is_no_random_one(tmp_path):
+    config = tf.BertConfig(**BERT)
+    encoder = tf.AutoModel.from_config(config).eval()
+    folder = language.save_lm(language.LM(encoder, tokenizer_of('bert')), tmp_path/'bert')
+    back = language.load_lm(folder, device='cpu')
+    assert type(back.model).__name__ == 'BertModel'  # and not a causal model with a head of random numbers
+    assert torch.equal(back.model(ids_of()).last_hidden_state, encoder(ids_of()).last_hidden_state)
+    encoder.config.architectures = ['BertForMaskedLM']
+    encoder.config.save_pretrained(folder)
+    said = 'model: could not be read from .*: expected all weights of BertForMaskedLM; got none for .* of its tensors'
+    with pytest.raises(ValueError, match=said):
+        language.load_lm(folder, device='cpu')
+    with pytest.raises(ValueError, match='model: expected a causal language model; got BertModel'):
+        language.downstream(back.model, ids_of(), ids_of() > 0, 'blocks.0', torch.zeros_like, torch.zeros(32))
+
+
+def test_activations_that_overflow_are_found_with_their_text():
+    model, tok = small_model('GPT2').half(), tokenizer_of('gpt2')
+    model.transformer.wte.weight[4 + 6] = 40000.  # the letter g, at position 2 of the second context
+    model.transformer.wpe.weight[2] = 40000.
+    said = (r"model: expected finite activations; got NaN or Inf at blocks\.0 for \d of \d tokens, "
+            r"the first in context 1 at position 2: \.\.\.'f </s> g'; torch.float16 ends at 65504: try model")
+    with pytest.raises(ValueError, match=said):
+        language.activations(model, tok, TEXTS, [f'blocks.{i}' for i in range(3)], 6, shuffle=False, batch_size=1)
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize('name', ['GPT2', 'Llama', 'Gemma3Text', 'OPT', 'Bert'])
+def test_half_precision_models(name, dtype):
+    model, tok = small_model(name).float(), tokenizer_of('bert')
+    hooks = list(language.hook_points(model))
+    want = language.activations(model, tok, TEXTS, hooks, 6, shuffle=False)
+    got = language.activations(model.to(dtype), tok, TEXTS, hooks, 6, shuffle=False)
+    for hook in hooks:
+        assert got[hook].dtype == torch.float32
+        away = (got[hook] - want[hook]).square().sum() / want[hook].square().sum()
+        assert away < (1e-4 if dtype == torch.float16 else 1e-2), hook
+    if name != 'Bert':
+        effect = language.logit_effect(model, torch.eye(32)[:2])
+        assert effect.dtype == torch.float32 and effect.isfinite().all()
