@@ -336,6 +336,10 @@ def named(path, make, *args, **kwargs):
         raise ValueError(f'{path}: {e}') from None
 
 
+NOT_HUGE = ('d_model', 'd_sae', 'expansion_factor', 'top_k', 'n_qk_heads', 'd_qk_head', 'rotary_dim', 'rotary_scale',
+            'n_ctx', 'old_context_len')
+
+
 def checked_fields(stored: dict, path) -> dict:
     "The fields of a configuration, each of the kind that it has to be; what belongs to the machine is left out."
     kind = CONFIG_OF[field(stored, 'sae_type', str, path, check=CONFIG_OF.__contains__,
@@ -348,7 +352,7 @@ def checked_fields(stored: dict, path) -> dict:
             found[each.name] = field(stored, each.name, kinds, path)
         elif each.default is dataclasses.MISSING:
             raise bad_file(path, each.name, 'a value', 'no such field')
-    for name in ('d_model', 'd_sae', 'top_k', 'n_qk_heads', 'd_qk_head', 'rotary_dim', 'rotary_scale', 'n_ctx'):
+    for name in NOT_HUGE:
         if (found.get(name) or 0) > 2**31:
             raise bad_file(path, name, 'a number up to 2^31', found[name])
     return found
@@ -526,10 +530,11 @@ def load_dictionary(path: str | Path, *, folded: bool | str | None = None, repai
     if dtype is not None and dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
         raise ValueError(f"dtype: expected float16, bfloat16, float32 or float64 of torch; got {dtype!r}")
     changes = {} if batch_selection is None else dict(batch_selection=check_flag('batch_selection', batch_selection))
-    cfg, own, state, norms = read_family(fetch_folder(path), changes)
+    folder = fetch_folder(path)
+    cfg, own, state, norms = read_family(folder, changes)
     kind = dtype or state['W_E' if 'W_E' in state else 'W_V'].dtype
     cfg = dataclasses.replace(cfg, dtype=kind, device=device)
-    model = fill_model(*BUILDER_OF[cfg.sae_type](cfg, state, own)).to(device, kind).eval()
+    model = fill_model(*named(folder/'config.json', BUILDER_OF[cfg.sae_type], cfg, state, own)).to(device, kind).eval()
     keep_digits(model, state)
     model.dataset_average_activation_norm = norms
     if folded == 'auto':

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/A12_saelens.ipynb #856e273f
+# %% ../nbs/A12_saelens.ipynb #59e45e77
 import re
 import warnings
 from pathlib import Path
@@ -16,7 +16,7 @@ from .core import Float
 from .files import bad_file, check_finite, field, json_writer, read_header, read_json, read_tensors
 from .files import tensor_writer, write_together
 
-# %% ../nbs/A12_saelens.ipynb #f7fe8986
+# %% ../nbs/A12_saelens.ipynb #1f92f78f
 class SAELensParts(NamedTuple):
     "What runs: ReLU, or the `k` largest, or what is above `threshold`, of `x W_enc + b_enc`; times W_dec, plus b_dec."
 
@@ -45,7 +45,7 @@ def without_subtraction(parts: SAELensParts) -> SAELensParts:
     taken = torch.cat([b @ columns.double() for columns in parts.W_enc.split(4096, dim=1)])
     return parts._replace(b_enc=(parts.b_enc.double() - taken).to(parts.b_enc), subtracts=False)
 
-# %% ../nbs/A12_saelens.ipynb #d4633c3a
+# %% ../nbs/A12_saelens.ipynb #eb42d6f3
 RENAMED = dict(hook_point='hook_name', hook_point_head_index='hook_head_index', activation_fn_str='activation_fn')
 ABOUT = ('model_name', 'hook_name', 'model_class_name', 'hook_head_index', 'model_from_pretrained_kwargs',
          'prepend_bos', 'exclude_special_tokens', 'neuronpedia_id', 'context_size', 'seqpos_slice', 'dataset_path',
@@ -95,6 +95,7 @@ def topk_of_old(cfg: dict, path) -> dict:
     "Architecture and k, where the activation function of an older file decides over them."
     arguments = field(cfg, 'activation_fn_kwargs', MAYBE_OBJECT, path, None) or {}
     activation = field(cfg, 'activation_fn', str, path, check=('relu', 'topk').__contains__, wanted="'relu' or 'topk'")
+    field(cfg, 'architecture', str, path)
     k = arguments.get('k', cfg.get('k'))
     if activation == 'relu' and cfg['architecture'] != 'topk':
         return {}
@@ -102,7 +103,7 @@ def topk_of_old(cfg: dict, path) -> dict:
         raise bad_file(path, 'activation_fn_kwargs', "a k, since activation_fn is 'topk'", arguments)
     return dict(architecture='topk') | ({} if k is None else dict(k=k))
 
-# %% ../nbs/A12_saelens.ipynb #31e75677
+# %% ../nbs/A12_saelens.ipynb #ddd7a161
 BASE = ('W_enc', 'b_enc', 'W_dec', 'b_dec')
 TENSORS = dict(
     standard=BASE,
@@ -180,11 +181,12 @@ def plan_of(stored: dict, path) -> Plan:
                        'true' if 'apply_b_dec_to_input' in stored else 'nothing, which means true')
     metadata = dict(sae_lens_version=FORMAT) | field(cfg, 'metadata', dict, path, {})
     metadata |= kept_fields(cfg, path, is_transcoder)
+    field(cfg, 'finetuning_scaling_factor', (bool, type(None)), path, None)  # a file says it by its tensors
     rescales = field(cfg, 'rescale_acts_by_decoder_norm', bool, path, False) and 'topk' in kind
     k = k_of(cfg, d_sae, path) if kind == 'topk' else None
     return Plan(kind, d_in, d_sae, d_out, k, dtype_of(cfg, path), subtracts, rescales, metadata)
 
-# %% ../nbs/A12_saelens.ipynb #46b6a26e
+# %% ../nbs/A12_saelens.ipynb #a48bce24
 def k_of(cfg: dict, d_sae: int, path) -> int:
     "How many latents a TopK SAE keeps; SAELens takes 100 where nothing is said."
     if 'k' not in cfg:
@@ -204,7 +206,7 @@ def kept_fields(cfg: dict, path, is_transcoder: bool) -> dict:
     found = dict(reshape_activations='none' if is_transcoder else shaped, normalize_activations=normalized)
     return {name: value for name, value in found.items() if value != 'none'}
 
-# %% ../nbs/A12_saelens.ipynb #ba91d9ba
+# %% ../nbs/A12_saelens.ipynb #a91f0730
 FLOATS = ('F16', 'BF16', 'F32', 'F64')
 
 
@@ -255,7 +257,7 @@ def magnitude_threshold(state: dict) -> dict:
     threshold = (bias - r.exp() * gate).clamp_min(0)
     return dict(W_enc=state['W_enc'].double() * r.exp(), b_enc=bias, threshold=threshold)
 
-# %% ../nbs/A12_saelens.ipynb #7fb209cd
+# %% ../nbs/A12_saelens.ipynb #2eb8cd25
 @torch.no_grad()
 def read_parts(folder, scaling_factor: float | None = None) -> SAELensParts:
     "What a folder of SAELens says, of any version; `scaling_factor` is what inputs were multiplied with in training."
@@ -293,7 +295,7 @@ def scaled(parts: SAELensParts, factor: float | None, path) -> SAELensParts:
     return parts._replace(W_enc=parts.W_enc * factor, W_dec=parts.W_dec / factor, b_dec=parts.b_dec / factor,
                           metadata=rest)
 
-# %% ../nbs/A12_saelens.ipynb #97ec88ba
+# %% ../nbs/A12_saelens.ipynb #347682bf
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
@@ -338,7 +340,7 @@ def write_parts(parts: SAELensParts, folder) -> Path:
         'sae_weights.safetensors': tensor_writer(state),
     })
 
-# %% ../nbs/A12_saelens.ipynb #f25ee0c8
+# %% ../nbs/A12_saelens.ipynb #6a952d19
 @torch.no_grad()
 def last_not_kept(keeps, start: Tensor, most: int = 64) -> Tensor:
     "For each latent the largest pre-activation that `keeps` (pre-activations -> bool) does not keep, near `start`."

@@ -123,7 +123,7 @@ def test_a_state_of_training_is_read_as_saelens_exports_it(kind, rescales, tmp_p
 
 
 def test_committed_numbers_are_of_these_cases():
-    numbers = json.loads((ROOT.parent/'figures'/'exchange_saelens.json').read_text())
+    numbers = json.loads((ROOT/'peers'/'exchange_saelens.json').read_text())
     assert [row['case'] for row in numbers['read']] == list(READ)
     assert [row['case'] for row in numbers['write']] == list(WRITE)
     rows = [row for row in numbers['read'] + numbers['write'] if 'codes' in row]

@@ -37,6 +37,6 @@ def test_we_read_what_we_write_for_them(name, tmp_path):
 
 
 def test_committed_numbers_are_of_these_cases():
-    rows = json.loads((ROOT.parent/'figures'/'exchange_upstream.json').read_text())['rows']
+    rows = json.loads((ROOT/'peers'/'exchange_upstream.json').read_text())['rows']
     assert [row['case'] for row in rows] == list(compare.CASES)
     assert max(max(row['latents'], row['outputs']) for row in rows) < NEAR

@@ -1,6 +1,6 @@
-"""Compare with `sae_lens` itself, in an environment that has it, and write figures/exchange_saelens.json:
+"""Compare with `sae_lens` itself, in an environment that has it, and write tests/peers/exchange_saelens.json:
 
-    python tests/peers/compare_saelens.py figures/exchange_saelens.json
+    python tests/peers/compare_saelens.py tests/peers/exchange_saelens.json
 """
 import json
 import sys

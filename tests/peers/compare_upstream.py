@@ -1,6 +1,6 @@
-"""Compare with Language-Model-SAEs itself, in an environment that has it, and write figures/exchange_upstream.json:
+"""Compare with Language-Model-SAEs itself, in an environment that has it, and write tests/peers/exchange_upstream.json:
 
-    PYTHONPATH=…/Language-Model-SAEs/src python tests/peers/compare_upstream.py figures/exchange_upstream.json
+    PYTHONPATH=…/Language-Model-SAEs/src python tests/peers/compare_upstream.py tests/peers/exchange_upstream.json
 """
 import itertools
 import json
