@@ -165,7 +165,23 @@ def read_checkpoint(path: Path) -> dict:
             raise bad_file(path/file, 'SHA-256', want, got)
     tensors, _ = read_tensors(path/TENSORS, may_be_infinite=True)
     tensors = {name: v.clone() for name, v in tensors.items()}  # memory of their own: the file may go
-    return unpacked(read_json(path/REST, most=2**28)['state'], tensors)
+    return state_in(path/REST, tensors)
+
+
+class Once(dict):
+    "A dict that gives each value away: a list of numbers that stood twice in a state would be twice in memory."
+
+    def __getitem__(self, name):
+        return self.pop(name)
+
+
+def state_in(path: Path, tensors: dict) -> dict:
+    "The state that a file and its tensors make, each tensor once."
+    state = field(read_json(path, most=2**28), 'state', dict, path)
+    try:
+        return unpacked(state, Once(tensors))
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as e:  # no pairs, no such tensor
+        raise bad_file(path, 'state', 'what was packed', f'{type(e).__name__}: {e}') from None
 
 # %% ../nbs/A7_runs.ipynb #a7000017
 def step_of(path: Path) -> int:
