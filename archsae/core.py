@@ -199,14 +199,26 @@ def check_input(name: str, x, width: int | None = None, like: Tensor | None = No
     return x if like is None or is_chosen else x.to(like.dtype)
 
 # %% ../nbs/00_core.ipynb #be2574da
-def fitted(name: str, x, like: Tensor) -> Tensor:
-    "`x` as a tensor for products with `like`: in its precision (which autocast sees to itself), an array beside it."
-    if isinstance(x, Tensor) and x.dtype == like.dtype and x.layout == like.layout:
-        return x
-    on_its_own = isinstance(x, Tensor)
-    x = as_real(name, x)
-    x = x if on_its_own else x.to(like.device)
-    by_itself = torch.is_autocast_enabled(like.device.type) and x.dtype != torch.float64
+def fitted(name: str, x, like: Tensor, width: int | None = None) -> Tensor:
+    """`x` as a tensor for products with `like`: in its precision (which autocast sees to itself), an array beside it.
+
+    `width` is what its last axis has to have; values are not looked at.
+    """
+    is_tensor = isinstance(x, Tensor)
+    if not (is_tensor and x.dtype == like.dtype and x.layout == like.layout and x.device == like.device):
+        x = as_real(name, x)
+        x = as_precise(x, like) if is_tensor else as_precise(x.to(like.device), like)
+        if x.device != like.device:
+            raise ValueError(f"{name}: expected a tensor on {like.device}, as the weights; got one on {x.device}")
+    if width is not None and (not x.ndim or x.shape[-1] != width):
+        raise ValueError(f"{name}: expected shape (..., {width}); got {tuple(x.shape)}")
+    return x
+
+
+def as_precise(x: Tensor, like: Tensor) -> Tensor:
+    "`x` in the precision of `like`, unless autocast chooses one; it leaves float64 alone."
+    kind = like.device.type
+    by_itself = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind) and x.dtype != torch.float64
     return x if by_itself else x.to(like.dtype)
 
 # %% ../nbs/00_core.ipynb #e9036eab
@@ -528,6 +540,10 @@ class Configured(Keeps):
         with torch.inference_mode(False), torch.no_grad():
             return super()._apply(fn, *args, **kwargs)
 
+    def _comparable(self, config: dict) -> dict:
+        "The part of a configuration, of this class, without which the numbers of a state mean something else."
+        return {name: value for name, value in config.items() if name not in self.loose}
+
     def _save_to_state_dict(self, destination, prefix, keep_vars):
         super()._save_to_state_dict(destination, prefix, keep_vars)
         told = getattr(destination, '_metadata', {}).get(prefix[:-1])
@@ -561,7 +577,11 @@ def is_same(a, b) -> bool:
 def disagreements(model: Configured, stored: dict, prefix: str = '') -> list:
     "What a saved configuration says otherwise than the model that is to take its numbers, as messages."
     own = told_config(model) or {}
-    names = [name for name in own if name in stored and name not in model.loose]
+    if stored.get('class') == own.get('class'):
+        own, stored = model._comparable(own), model._comparable(stored)
+    else:
+        own, stored = ({'class': config.get('class')} if stored else {} for config in (own, stored))
+    names = [name for name in own if name in stored]
     return [f"{prefix}{name}: expected {shown(own[name])}, as in the model that is to take the state; got "
             f"{shown(stored[name])} in the state (make the model by from_config; dict(state) has the numbers alone)"
             for name in names if not is_same(own[name], stored[name])]
@@ -817,8 +837,10 @@ def mapped(path) -> Tensor:
     try:
         array = np.load(path, mmap_mode='c', allow_pickle=False)
         A = torch.from_numpy(array)
-    except (EOFError, TypeError, ValueError) as e:
-        raise bad_file(path, 'file', 'a whole .npy file of numbers', str(e)) from None
+    except OSError:
+        raise
+    except Exception as e:  # numpy reads a header as Python, and answers with as many errors
+        raise bad_file(path, 'file', 'a whole .npy file of numbers', f'{type(e).__name__}: {e}') from None
     address = A.untyped_storage().data_ptr()
     MAPPED[address] = Path(path)
     weakref.finalize(array, MAPPED.pop, address, None)  # another tensor may get the address
