@@ -185,7 +185,8 @@ class PursuitSAE(SAE):
         return torch.rand(self.nb_concepts, device=self.device) < self.dropout
 
     def encode(self, x, **options):
-        x, D = as_tokens(x), self.get_dictionary()
+        D = self.get_dictionary()
+        x = as_tokens(self.as_input(x), D.shape[1])
         with torch.autocast(x.device.type, enabled=False):
             codes, residual = self.pursue(x.to(D.dtype), D, **options)
             return residual, codes.dense()

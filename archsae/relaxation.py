@@ -12,8 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from archsae.core import (
-    Configured, Float, Int, SlowNumbers, check_choice, check_flag, check_matrix, check_number, check_positive,
-    check_whole, fitted, is_same, pick_device, slow_dtype,
+    Configured, Float, Int, SlowNumbers, check_choice, check_flag, check_matrix, check_number,
+    check_positive, check_rows, check_whole, fitted, is_same, pick_device, shown, slow_dtype,
 )
 from .hull import nearest_rows, project_rows, simplex_rows, sum_error, tangent_rows
 from .supports import dots_at, rows_at_start, full_rows, mix_points, move_support_, steepest
@@ -35,11 +35,42 @@ def ball_rows(L: Float[Tensor, 'k d'], radius: float) -> Float[Tensor, 'k d']:
     Returns
     -------
     (k, d) rows of norm at most `radius`.
+
+    Raises
+    ------
+    ValueError : no matrix of real numbers, or a negative radius
     """
+    L = check_rows('L', L)
+    check_number('radius', radius, least=0)
     norm = L.norm(dim=1, keepdim=True)
     scale = (radius / norm.clamp_min(torch.finfo(L.dtype).tiny)).clamp_max(1)
     most = radius * (1 + ball_error(L))
     return L * torch.where(norm <= most, 1., scale)  # a second time changes nothing
+
+# %% ../nbs/04_relaxation.ipynb #914a343f
+def check_support_places(support, shape: tuple, p: int):
+    "A `ValueError` if these are not the numbers of points that weights of this shape speak of."
+    if not isinstance(support, Tensor) or support.dtype not in (torch.int32, torch.int64) or support.shape != shape:
+        raise ValueError(f"support: expected whole numbers of the shape of W, {tuple(shape)}; got {shown(support)}")
+    if support.device.type == 'cpu' and not torch.compiler.is_compiling():
+        least, most = (int(v) for v in support.aminmax())
+        if least < 0 or most >= p:
+            raise ValueError(f"support: expected points from 0 to {p - 1}; got {least} to {most}")
+
+
+def checked_parts(W, C, Relax, multiplier, support) -> tuple:
+    "What atoms are made of, as tensors of one precision whose shapes fit; values are not looked at."
+    W = check_rows('W', W)
+    C, Relax = check_rows('C', fitted('C', C, W)), check_rows('Relax', fitted('Relax', Relax, W))
+    if Relax.shape != (len(W), C.shape[1]):
+        raise ValueError(f"Relax: expected shape {(len(W), C.shape[1])}, an atom a row; got {tuple(Relax.shape)}")
+    if not isinstance(multiplier, Tensor) or multiplier.numel() != 1:
+        raise ValueError(f"multiplier: expected a tensor of one number; got {shown(multiplier)}")
+    if support is not None:
+        check_support_places(support, W.shape, len(C))
+    elif W.shape[1] != len(C):
+        raise ValueError(f"W: expected {len(C)} columns, one a point; got {W.shape[1]}")
+    return W, C, Relax
 
 # %% ../nbs/04_relaxation.ipynb #dff3c837
 def build_dictionary(W: Float[Tensor, 'k m'], C: Float[Tensor, 'p d'], Relax: Float[Tensor, 'k d'],
@@ -59,8 +90,13 @@ def build_dictionary(W: Float[Tensor, 'k m'], C: Float[Tensor, 'p d'], Relax: Fl
     Returns
     -------
     (k, d) atoms.
+
+    Raises
+    ------
+    ValueError : parts that do not fit together, or are no real numbers
     """
-    if tangent:
+    W, C, Relax = checked_parts(W, C, Relax, multiplier, support)
+    if check_flag('tangent', tangent):
         W = tangent_rows(W)
     mixed = W @ C if support is None else mix_points(W, support, C)
     return multiplier.exp() * (mixed + Relax)
@@ -396,7 +432,7 @@ class RelaxedArchetypalDictionary(SlowNumbers, Configured, nn.Module):
     def _from_config(cls, arguments: dict):
         given = dict(arguments)
         points = torch.zeros(given.pop('points'))
-        init, unit = given.pop('init'), given.pop('delta_unit')
+        init, unit = given.pop('init'), check_choice('delta_unit', given.pop('delta_unit'), ('absolute', 'data'))
         layer = cls(points=points, init=None, **given)
         layer._init, layer.delta_unit = init, unit
         return layer
@@ -476,7 +512,7 @@ class RelaxedArchetypalDictionary(SlowNumbers, Configured, nn.Module):
     def forward(self, z: Float[Tensor, '*n k']) -> Float[Tensor, '*n d']:
         "Reconstructions from codes."
         atoms = self.get_dictionary()
-        return fitted('z', z, atoms) @ atoms
+        return fitted('z', z, atoms, len(atoms)) @ atoms
 
     def full_weights(self) -> Float[Tensor, 'k p']:
         "W with a column for every point."
@@ -533,7 +569,7 @@ class RelaxedArchetypalDictionary(SlowNumbers, Configured, nn.Module):
 
     def train(self, mode: bool = True):
         "Switch to training or evaluation; for evaluation the dictionary is made at once."
-        super().train(mode)
+        super().train(check_flag('mode', mode))
         if not mode:
             self.fused()
         return self

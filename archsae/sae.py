@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from .codes import REACH, SparseCodes, decode, encode, keep_batch_topk, keep_from, keep_topk, reach, sparse_codes
 from archsae.core import (
-    Configured, Float, Int, check_choice, check_flag, check_matrix, check_number, check_positive, check_whole,
-    SlowNumbers, fitted, from_config, nonzero, pick_device, slow_dtype, unit_rows, usual_scale,
+    Configured, Float, Int, SlowNumbers, check_choice, check_finite, check_flag, check_matrix, check_number,
+    check_positive, check_whole, fitted, from_config, nonzero, pick_device, shown, slow_dtype, unit_rows,
+    usual_scale,
 )
 from .relaxation import RelaxedArchetypalDictionary, stamp, watch_optimizers
 from .sparsity import KERNELS, batch_topk, jump_relu, threshold_codes, topk
@@ -132,7 +133,7 @@ class DictionaryLayer(SlowNumbers, Configured, nn.Module):
         self._scale = None, None
         self._weights = nn.Parameter(self._first(initializer).to(device))
         multiplier = torch.zeros((), dtype=slow_dtype(), device=device)
-        if use_multiplier:
+        if check_flag('use_multiplier', use_multiplier):
             self.multiplier = nn.Parameter(multiplier)
         else:
             self.register_buffer('multiplier', multiplier)
@@ -173,7 +174,7 @@ class DictionaryLayer(SlowNumbers, Configured, nn.Module):
     def forward(self, z: Float[Tensor, '*n k']) -> Float[Tensor, '*n d']:
         "Reconstructions from codes, of any leading axes."
         atoms = self.get_dictionary()
-        return fitted('z', z, atoms) @ atoms
+        return fitted('z', z, atoms, len(atoms)) @ atoms
 
     @contextlib.contextmanager
     def accumulate(self):
@@ -218,28 +219,45 @@ class DictionaryLayer(SlowNumbers, Configured, nn.Module):
         return f'd={self.in_dimensions}, k={self.nb_concepts}, {normalization_name(self.normalization)}'
 
 # %% ../nbs/08_sae.ipynb #c46ac90d
-def as_tokens(x: Float[Tensor, 'n d'] | Float[Tensor, 'n t d'] | Float[Tensor, 'n d h w']) -> Float[Tensor, 'nt d']:
-    "Every token a row, of an x (n, d), (n, t, d) or (n, d, h, w)."
+def as_tokens(x: Float[Tensor, 'n d'] | Float[Tensor, 'n t d'] | Float[Tensor, 'n d h w'],
+              width: int | None = None, name: str = 'x') -> Float[Tensor, 'nt d']:
+    "Every token a row, of an x (n, d), (n, t, d) or (n, d, h, w); `width` is the d that is wanted, `name` whose it is."
+    shape = tuple(x.shape)
     if x.ndim == 4:
         x = x.flatten(2).transpose(1, 2)
-    if x.ndim not in (2, 3):
-        raise ValueError(f"x: expected shape (n, d), (n, t, d) or (n, d, h, w); got {tuple(x.shape)}")
+    if x.ndim not in (2, 3) or 0 in shape or x.shape[-1] != (width or x.shape[-1]):
+        wanted = '' if width is None else f' with d = {width}'
+        raise ValueError(f"{name}: expected shape (n, d), (n, t, d) or (n, d, h, w){wanted}; got {shape}")
     return x.reshape(-1, x.shape[-1])
 
 
 def channels(input_shape: int | tuple) -> int:
     "The width d of a token, of an input_shape d, (t, d) or (d, h, w)."
-    shape = (input_shape,) if isinstance(input_shape, int) else tuple(input_shape)
-    if len(shape) not in (1, 2, 3):
-        raise ValueError(f"input_shape: expected d, (t, d) or (d, h, w); got {input_shape!r}")
-    return check_positive('input_shape', shape[1] if len(shape) == 2 else shape[0])
+    shape = plain_shape(input_shape)
+    return shape if isinstance(shape, int) else shape[1] if len(shape) == 2 else shape[0]
+
+
+def plain_shape(input_shape: int | tuple) -> int | tuple:
+    "An input_shape d, (t, d) or (d, h, w) in Python's own numbers, else a `ValueError`."
+    if not isinstance(input_shape, (tuple, list)):
+        return check_positive('input_shape', input_shape)
+    if len(input_shape) not in (1, 2, 3):
+        raise ValueError(f"input_shape: expected d, (t, d) or (d, h, w); got {shown(input_shape)}")
+    return tuple(check_positive('input_shape', n) for n in input_shape)
 
 
 def check_shape(input_shape, wanted: str) -> tuple:
     "`input_shape` as a tuple of as many numbers as `wanted` names, else a `ValueError`."
-    if isinstance(input_shape, int) or len(input_shape) != len(wanted.split(',')):
-        raise ValueError(f"input_shape: expected {wanted} for this encoder; got {input_shape!r}")
-    return tuple(check_positive('input_shape', n) for n in input_shape)
+    if not isinstance(input_shape, (tuple, list)) or len(input_shape) != len(wanted.split(',')):
+        raise ValueError(f"input_shape: expected {wanted} for this encoder; got {shown(input_shape)}")
+    return plain_shape(input_shape)
+
+
+def check_makes(**makers):
+    "A `ValueError` for what cannot be called to make a part of an encoder."
+    for name, make in makers.items():
+        if not callable(make):
+            raise ValueError(f"{name}: expected a class of nn.Module; got {shown(make)}")
 
 # %% ../nbs/08_sae.ipynb #c672ab3c
 LAYERS = ('ReLU', 'GELU', 'SiLU', 'Tanh', 'Sigmoid', 'ELU', 'LeakyReLU', 'Softplus', 'Mish', 'SELU', 'ReLU6',
@@ -254,7 +272,8 @@ def layer_name(kind) -> str:
 
 def made_from(input_shape, n_components: int, **arguments) -> dict:
     "What an encoder was made from, as plain data."
-    shape = input_shape if isinstance(input_shape, int) else list(input_shape)
+    shape = plain_shape(input_shape)
+    shape = shape if isinstance(shape, int) else list(shape)
     told = dict(input_shape=shape, n_components=n_components)
     return told | {name: layer_name(v) if callable(v) else v for name, v in arguments.items()}
 
@@ -277,11 +296,12 @@ class MLPEncoder(nn.Module):
                  hidden_activation=nn.ReLU, output_activation=nn.ReLU, norm_layer=nn.BatchNorm1d,
                  residual: bool = False, device='cpu'):
         super().__init__()
-        d = channels(input_shape)
+        d, n_components = channels(input_shape), check_positive('n_components', n_components)
+        check_makes(hidden_activation=hidden_activation, output_activation=output_activation, norm_layer=norm_layer)
         self.residual = check_flag('residual', residual)
         if hidden_dim is not None:
             check_positive('hidden_dim', hidden_dim)
-        check_whole('nb_blocks', nb_blocks)
+        check_whole('nb_blocks', nb_blocks, most=1000)
         self.made_from = made_from(
             input_shape, n_components, hidden_dim=hidden_dim, nb_blocks=nb_blocks, residual=residual,
             hidden_activation=hidden_activation, output_activation=output_activation, norm_layer=norm_layer)
@@ -291,11 +311,12 @@ class MLPEncoder(nn.Module):
             self.mlp_blocks.append(nn.Sequential(nn.Linear(a, b), norm_layer(b), hidden_activation()))
         self.final_block = nn.Sequential(nn.Linear(widths[-1], n_components), norm_layer(n_components))
         self.final_activation = output_activation()
-        self.to(device)
+        self.to(pick_device(device))
 
     def forward(self, x: Tensor) -> tuple[Float[Tensor, 'n k'], Float[Tensor, 'n k']]:
         "Pre-codes and codes of the tokens of x."
-        x = as_tokens(x)
+        first = self.mlp_blocks[0] if self.mlp_blocks else self.final_block
+        x = as_tokens(fitted('x', x, first[0].weight), first[0].in_features)
         for block in self.mlp_blocks:
             y = block(x)
             x = x + y if self.residual and x.shape == y.shape else y
@@ -372,20 +393,26 @@ class AttentionEncoder(nn.Module):
                  attention_heads: int = 4, mlp_ratio: float = 4., device='cpu'):
         super().__init__()
         t, d = check_shape(input_shape, '(t, d)')
+        n_components = check_positive('n_components', n_components)
+        check_makes(output_activation=output_activation, norm_layer=norm_layer)
         check_positive('attention_heads', attention_heads)
         check_number('mlp_ratio', mlp_ratio, above=0)
         self.made_from = made_from(
             input_shape, n_components, nb_blocks=nb_blocks, output_activation=output_activation, norm_layer=norm_layer,
             attention_heads=attention_heads, mlp_ratio=mlp_ratio)
         self.attention_blocks = nn.ModuleList()
-        for _ in range(check_positive('nb_blocks', nb_blocks)):
+        for _ in range(check_positive('nb_blocks', nb_blocks, most=1000)):
             self.attention_blocks.append(AttentionBlock((t, d), attention_heads, mlp_ratio))
         self.final_block = nn.Sequential(nn.Linear(d, n_components), norm_layer(n_components))
         self.final_activation = output_activation()
-        self.to(device)
+        self.to(pick_device(device))
 
     def forward(self, x: Float[Tensor, 'n t d']) -> tuple[Float[Tensor, 'nt k'], Float[Tensor, 'nt k']]:
         "Pre-codes and codes of every token."
+        t, d = self.attention_blocks[0].norm1.normalized_shape
+        x = fitted('x', x, self.final_block[0].weight)
+        if x.ndim != 3 or x.shape[1:] != (t, d) or not len(x):
+            raise ValueError(f"x: expected shape (n, {t}, {d}); got {tuple(x.shape)}")
         for block in self.attention_blocks:
             x = block(x)
         pre = self.final_block(as_tokens(x))
@@ -409,19 +436,24 @@ class ResNetEncoder(nn.Module):
                  output_activation=nn.ReLU, device='cpu'):
         super().__init__()
         d, _, _ = check_shape(input_shape, '(d, h, w)')
+        n_components = check_positive('n_components', n_components)
+        check_makes(output_activation=output_activation)
         if hidden_dim is not None:
             check_positive('hidden_dim', hidden_dim)
         self.made_from = made_from(
             input_shape, n_components, hidden_dim=hidden_dim, nb_blocks=nb_blocks, output_activation=output_activation)
-        widths = [d] + [hidden_dim or d] * check_positive('nb_blocks', nb_blocks)
+        widths = [d] + [hidden_dim or d] * check_positive('nb_blocks', nb_blocks, most=1000)
         blocks = [ResNetBlock(a, b) for a, b in zip(widths, widths[1:])]
         self.resnet_blocks = nn.Sequential(*blocks)
         self.final_block = nn.Sequential(nn.Linear(widths[-1], n_components), nn.BatchNorm1d(n_components))
         self.final_activation = output_activation()
-        self.to(device)
+        self.to(pick_device(device))
 
     def forward(self, x: Float[Tensor, 'n d h w']) -> tuple[Float[Tensor, 'nhw k'], Float[Tensor, 'nhw k']]:
         "Pre-codes and codes of every place."
+        d, x = self.resnet_blocks[0].conv1.in_channels, fitted('x', x, self.final_block[0].weight)
+        if x.ndim != 4 or x.shape[1] != d or 0 in x.shape:
+            raise ValueError(f"x: expected shape (n, {d}, h, w); got {tuple(x.shape)}")
         pre = self.final_block(as_tokens(self.resnet_blocks(x)))
         return pre, self.final_activation(pre)
 
@@ -485,7 +517,7 @@ class EncoderFactory:
         ------
         ValueError : a name that is not registered
         """
-        check_choice('encoder_module', name, EncoderFactory._registry)
+        check_choice('name', name, EncoderFactory._registry)
         return EncoderFactory._registry[name](*args, **kwargs)
 
     @staticmethod
@@ -509,14 +541,21 @@ class TieableEncoder(nn.Module):
     def __init__(self, in_dimensions: int, nb_concepts: int, bias: bool = False, tied_to=None,
                  weight_init: Float[Tensor, 'k d'] | None = None, device='cpu'):
         super().__init__()
+        in_dimensions = check_positive('in_dimensions', in_dimensions)
+        nb_concepts, device = check_positive('nb_concepts', nb_concepts), pick_device(device)
+        if not (tied_to is None or hasattr(tied_to, 'get_dictionary')):
+            raise ValueError(f"tied_to: expected what has get_dictionary(); got {shown(tied_to)}")
         object.__setattr__(self, '_tied_to', tied_to)  # past torch, which would make it a part of this module
         weight = None
         if tied_to is None and weight_init is None:
             weight = nn.init.xavier_uniform_(torch.empty(nb_concepts, in_dimensions))
         elif tied_to is None:
-            weight = weight_init.detach().clone()
+            weight = check_matrix('weight_init', weight_init, in_dimensions, meta=True).detach().clone()
+            if len(weight) != nb_concepts:
+                raise ValueError(f"weight_init: expected {nb_concepts} rows, one an atom; got {len(weight)}")
         self.register_parameter('weight', None if weight is None else nn.Parameter(weight.to(device)))
-        self.register_parameter('bias', nn.Parameter(torch.zeros(nb_concepts, device=device)) if bias else None)
+        zeros = nn.Parameter(torch.zeros(nb_concepts, device=device)) if check_flag('bias', bias) else None
+        self.register_parameter('bias', zeros)
 
     @property
     def tied_to(self):
@@ -529,7 +568,8 @@ class TieableEncoder(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Float[Tensor, 'n k'], Float[Tensor, 'n k']]:
         "Pre-codes and codes of the tokens of x."
-        pre = F.linear(as_tokens(x), self.matrix(), self.bias)
+        W = self.matrix()
+        pre = F.linear(as_tokens(fitted('x', x, W), W.shape[1]), W, self.bias)
         return pre, pre.relu()
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
@@ -640,10 +680,12 @@ class SAE(Configured, nn.Module):
                  dictionary_params: dict | None = None, device='cpu'):
         super().__init__()
         d, device = channels(input_shape), pick_device(device)
-        self.input_shape = input_shape
+        self.input_shape = plain_shape(input_shape)
         self.nb_concepts = check_positive('nb_concepts', nb_concepts)
         self.encoder = make_encoder(encoder_module, input_shape, nb_concepts, device)
         self.encoder_name = encoder_name(encoder_module)
+        if not isinstance(dictionary_params, (dict, type(None))):
+            raise ValueError(f"dictionary_params: expected arguments by name; got {shown(dictionary_params)}")
         self.dictionary = DictionaryLayer(d, nb_concepts, device=device, **(dictionary_params or {}))
 
     @property
@@ -703,7 +745,7 @@ class SAE(Configured, nn.Module):
     @torch.inference_mode(False)
     def untied(self, bias: bool = False, copy_from_dictionary: bool = True):
         "Give the encoder weights of its own, along the atoms or random; returns self."
-        first = self.get_dictionary() if copy_from_dictionary else None
+        first = self.get_dictionary() if check_flag('copy_from_dictionary', copy_from_dictionary) else None
         self.encoder = TieableEncoder(channels(self.input_shape), self.nb_concepts, bias, None, first, self.device)
         self.encoder_name = 'untied'
         return self
@@ -728,7 +770,7 @@ class SAE(Configured, nn.Module):
             whole, Z = self.encode(x)
             codes = sparse_codes(Z)
             return SparseOutput(PreCodes(as_tokens(x), whole=whole), codes, decode(codes, D))
-        x, W, b, D = as_autocast(x.device.type, as_tokens(x), *parts, D)
+        x, W, b, D = as_autocast(x.device.type, as_tokens(x, D.shape[1]), *parts, D)
         kept = self.keep(x.detach(), W.detach(), None if b is None else b.detach())
         kept = encode(x, W, b, kept)
         codes = kept.replace(self.activate(kept))
@@ -747,11 +789,14 @@ class SAE(Configured, nn.Module):
         x : some activations
         by : 'encoder' or 'multiplier'
         """
-        match_scale_(self, x, check_choice('by', by, ('encoder', 'multiplier')))
+        check_choice('by', by, ('encoder', 'multiplier'))
+        match_scale_(self, check_finite('x', self.as_input(x)), by)
         return self
 
+    @torch.no_grad()
     def scale_codes_(self, factor: float):
-        "Multiply all codes by a factor, by the last weights of the encoder."
+        "Multiply all codes by a factor > 0, by the last weights of the encoder."
+        check_number('factor', factor, above=0)
         last = output_parameters(self.encoder)
         if not last:
             raise ValueError("by: expected 'multiplier' for an encoder without weights of its own; got 'encoder'")
@@ -789,7 +834,8 @@ def make_encoder(encoder_module, input_shape, nb_concepts: int, device) -> nn.Mo
         return encoder_module
     if not isinstance(encoder_module, (str, type(None))):
         raise ValueError(f"encoder_module: expected a module, a name or None; got {type(encoder_module).__name__}")
-    return EncoderFactory.create_module(encoder_module or 'linear', input_shape, nb_concepts, device=device)
+    name = check_choice('encoder_module', encoder_module or 'linear', EncoderFactory.list_modules())
+    return EncoderFactory.create_module(name, input_shape, nb_concepts, device=device)
 
 
 def encoder_name(encoder_module) -> str:
@@ -878,6 +924,13 @@ class TopKSAE(SAE):
     def sparsity_config(self):
         return dict(top_k=self.top_k)
 
+# %% ../nbs/08_sae.ipynb #b45754c3
+def check_batches(batches):
+    "An iterable of inputs, one after the other, else a `ValueError`."
+    if isinstance(batches, (str, bytes, dict)) or not hasattr(batches, '__iter__'):
+        raise ValueError(f"batches: expected an iterable of inputs; got {shown(batches)}")
+    yield from batches
+
 # %% ../nbs/08_sae.ipynb #940ac160
 class BatchTopKSAE(SlowNumbers, SAE):
     """SAE whose codes keep the largest numbers of the whole batch, `top_k` a token on average (Bussmann et al. 2024).
@@ -915,6 +968,7 @@ class BatchTopKSAE(SlowNumbers, SAE):
 
     def budget(self, n: int) -> int:
         "How many numbers a batch of n tokens keeps."
+        n = check_positive('n', n)
         wanted = self.top_k * n if self.k_per == 'sample' else self.top_k
         return min(wanted, n * self.nb_concepts)
 
@@ -972,8 +1026,10 @@ class BatchTopKSAE(SlowNumbers, SAE):
         """
         device = self.running_threshold.device
         smallest = []
-        for x in batches:
-            _, codes = self.encoder(self.as_input(x).to(device))
+        for x in check_batches(batches):
+            x = check_finite('batches', fitted('batches', x, next(self.dictionary.parameters())))
+            as_tokens(x, channels(self.input_shape), 'batches')
+            _, codes = self.encoder(x.to(device))
             smallest.append(batch_topk(codes, self.budget(len(codes)))[1].float())
         if not smallest:
             raise ValueError("batches: expected at least one; got none")
@@ -1029,6 +1085,7 @@ class JumpSAE(SlowNumbers, SAE):
     def linear_route(self):
         return super().linear_route() if self.kernel in REACH else None  # else a threshold feels all pre-codes
 
+    @torch.no_grad()
     def scale_codes_(self, factor):
         super().scale_codes_(factor)
         self.thresholds.add_(math.log(factor))

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from .core import Float, Int, check_choice, check_matrix
+from .core import Float, Int, check_choice, check_matrix, check_positive
 from .hull import simplex_rows
 
 # %% ../nbs/03_supports.ipynb #1179695e
@@ -143,9 +143,7 @@ def dots_at(X: Float[Tensor, 'k d'], Y: Float[Tensor, 'p d'], index: Int[Tensor,
 # %% ../nbs/03_supports.ipynb #fee13b02
 def check_support(support, p: int) -> int:
     "Return `support` if it is a whole number from 1 to `p`, else raise a `ValueError`."
-    if isinstance(support, bool) or not isinstance(support, int) or not 1 <= support <= p:
-        raise ValueError(f"support: expected a whole number from 1 to {p}, the number of points; got {support!r}")
-    return support
+    return check_positive('support', support, most=p)
 
 
 def support_rows(W: Float[Tensor, 'r p'], C: Float[Tensor, 'p d'],
@@ -183,7 +181,7 @@ def rows_at_start(k: int, C: Float[Tensor, 'p d'], init: str | Tensor | None,
                support: int | None = None) -> tuple[Tensor, Tensor | None]:
     "The first W and, where a row speaks of a few points only, the first supports; `even_rows` for `init=None`."
     if support is not None:
-        check_support(support, len(C))
+        support = check_support(support, len(C))
     if init is None or C.is_meta:
         return even_rows(k, len(C), support)
     if support is None:

@@ -341,12 +341,13 @@ class Given:
     "Something else; tried with the values that are named here, all of which are to be refused."
     make: object
     bad: tuple = ()
+    good: tuple = ()
 
     def bads(self) -> list:
         return [Bad(named(v), constant(v)) for v in self.bad]
 
     def goods(self) -> list:
-        return []
+        return list(self.good)
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,15 @@
 import copy
 import functools
 import importlib
+import inspect
+import json
+import os
+import sys
+import tempfile
+from fnmatch import fnmatch
+import numpy as np
 import torch
-from inputs import Case, Choice, Count, Device, Flag, Folder, Given, Index, Mask, Number, Places, Real, Seed
+from inputs import Case, Choice, Count, Device, Flag, Given, Index, Mask, Number, Places, Real, Seed, walk
 
 N, D, K, P, L, T = 24, 6, 8, 9, 2, 5  # rows, width, atoms, points, layers, tokens of a context
 MODULES = ('activations', 'checkpoints', 'codes', 'concepts', 'core', 'crosslayer', 'distillation', 'factorizations',
@@ -59,6 +66,11 @@ def given(value=None, *bad):
 
 def made(make, *bad):
     return Given(make, bad)
+
+
+def a_shape():
+    bad = ('a', None, 2.5, True, 0, -1, {}, (), (D, 2, 2, 2), ('a',), [0], b'1', float('nan'), 10**400, (2, 2.5))
+    return Given(lambda: D, bad, (np.int64(D), np.uint16(D), (D,), [D], (4, D), (D, 2, 2)))
 
 
 # ---- models, made once and copied
@@ -311,7 +323,6 @@ add('core.seeded', seed=Seed(3))
 add('core.pick_device', device=Device())
 add('core.from_config', config=made(lambda: once(topk).config, None, 'a', 3, [], {}, {'class': 'none'}, {'class': 'TopKSAE'},
                                     {'class': []}, {'class': 'TopKSAE', 'input_shape': 'a'}, {'class': 3, 'k': 1}))
-add('core.cache_folder', name=given('made', 3, None, []))
 
 # hull
 add('hull.simplex_rows', W=real(K, P, free=True, finite=False), eps=Number(1e-12, least=0))
@@ -326,8 +337,9 @@ add('hull.ArchetypalDictionary', points=real(P, D, free=True), nb_concepts=Count
 of('hull.ArchetypalDictionary.forward', archetypal, z=codes(N, K, finite=False, leading=True))
 
 # relaxation
-add('relaxation.ball_rows', L=real(K, D, free=True), radius=Number(1., least=0))
-add('relaxation.build_dictionary', W=mixtures(K, P), C=real(P, D, seed=1), Relax=real(K, D, seed=2),
+add('relaxation.ball_rows', L=real(K, D, free=True, finite=False), radius=Number(1., least=0))
+add('relaxation.build_dictionary', W=mixtures(K, P, finite=False), C=real(P, D, seed=1, finite=False),
+    Relax=real(K, D, seed=2, finite=False),
     multiplier=given(torch.tensor(.1), None, 'a', [], torch.zeros(2)), tangent=Flag(),
     support=given(None, 'a', 3, 2.5, torch.zeros(K, P), torch.full((K, P), 99)))
 add('relaxation.RelaxedArchetypalDictionary', in_dimensions=Count(D, most=None), nb_concepts=Count(K),
@@ -388,7 +400,7 @@ add('pursuit.matching_pursuit', x=real(N, D, finite=False), D=real(K, D, seed=1,
     blocked=Mask(lambda: torch.arange(K) > K - 2, True), loose=COINS)
 add('pursuit.orthogonal_pursuit', x=real(N, D, finite=False), D=real(K, D, seed=1, finite=False), k=Count(3, most=K), positive=Flag(True),
     steps=Count(50), blocked=Mask(lambda: torch.arange(K) > K - 2, True), loose=COINS)
-PURSUIT = dict(input_shape=Count(D), nb_concepts=Count(K), k=Count(2), dropout=Number(.1, least=0, most=1 - 1e-6, optional=True),
+PURSUIT = dict(input_shape=a_shape(), nb_concepts=Count(K), k=Count(2), dropout=Number(.1, least=0, most=1 - 1e-6, optional=True),
                encoder_module=given('identity', 3, [], 'none', 2.5), dictionary_params=given(None, 'a', 3, []),
                device=Device())
 add('pursuit.MpSAE', **PURSUIT)
@@ -396,7 +408,7 @@ add('pursuit.OMPSAE', **PURSUIT, max_iter=Count(10))
 of('pursuit.MpSAE.pursue', mpsae, x=real(N, D, finite=False), D=real(K, D, seed=1, finite=False), loose=COINS)
 of('pursuit.OMPSAE.pursue', ompsae, x=real(N, D, finite=False), D=real(K, D, seed=1, finite=False),
    k=Count(2, most=K, optional=True), max_iter=Count(5, optional=True), loose=COINS)
-of('pursuit.OMPSAE.encode', ompsae, x=real(N, D, finite=False), k=Count(2, most=K, optional=True),
+of('pursuit.OMPSAE.encode', ompsae, x=real(N, D, finite=False, leading=True), k=Count(2, most=K, optional=True),
    max_iter=Count(5, optional=True), loose=COINS)
 
 # metrics
@@ -425,15 +437,15 @@ add('metrics.wasserstein_1d', x1=real(N, D), x2=real(N, D, seed=1))
 add('metrics.frechet_distance', x1=real(N, D), x2=real(N + 1, D, seed=1))
 
 # sae
-INPUT = dict(input_shape=Count(D), nb_concepts=Count(K))
+INPUT = dict(input_shape=a_shape(), nb_concepts=Count(K))
 ENCODER = given(None, 3, [], 'none', 2.5, torch.zeros(2))
-PARAMS = given(None, 'a', 3, [], {'no such': 1}, {'normalization': 'none'})
+PARAMS = given(None, 'a', 3, [])
 add('sae.DictionaryLayer', in_dimensions=Count(D), nb_concepts=Count(K), normalization=Choice('l2'),
     initializer=real(K, D, optional=True), use_multiplier=Flag(), device=Device())
 of('sae.DictionaryLayer.forward', layer, z=codes(N, K, finite=False, leading=True))
 CLASSES = dict(hidden_activation=given(torch.nn.ReLU, 3, 'a', None), output_activation=given(torch.nn.ReLU, 3, 'a', None),
                norm_layer=given(torch.nn.LayerNorm, 3, 'a', None))
-add('sae.MLPEncoder', input_shape=Count(D), n_components=Count(K), hidden_dim=Count(5, optional=True),
+add('sae.MLPEncoder', input_shape=a_shape(), n_components=Count(K), hidden_dim=Count(5, optional=True),
     nb_blocks=Count(1, least=0), **CLASSES, residual=Flag(), device=Device())
 of('sae.MLPEncoder.forward', mlp, x=real(N, D, finite=False, leading=True))
 add('sae.AttentionEncoder', input_shape=given((T, D), 3, None, 'a', (T,), (T, D, 2), (0, D), (T, 2.5), (T, True)),
@@ -444,7 +456,7 @@ add('sae.ResNetEncoder', input_shape=given((D, 4, 4), 3, None, 'a', (D,), (D, 2)
     n_components=Count(K), hidden_dim=Count(5, optional=True), nb_blocks=Count(1),
     output_activation=CLASSES['output_activation'], device=Device())
 of('sae.ResNetEncoder.forward', resnet, x=Real(lambda: normal(2, D, 4, 4), finite=False, leading=True, free=True))
-add('sae.EncoderFactory.create_module', name=Choice('linear'), input_shape=Count(D), n_components=Count(K))
+add('sae.EncoderFactory.create_module', name=Choice('linear'), input_shape=a_shape(), n_components=Count(K))
 add('sae.TieableEncoder', in_dimensions=Count(D), nb_concepts=Count(K), bias=Flag(), tied_to=given(None, 'a', 3),
     weight_init=real(K, D, optional=True), device=Device())
 of('sae.TieableEncoder.forward', untied, x=real(N, D, finite=False, leading=True))
@@ -464,14 +476,12 @@ for name, (parent, _) in ARCHETYPAL.items():
 MODELS = {name: make for name, (_, make) in (SAES | ARCHETYPAL).items()}
 for name, make in MODELS.items():
     for act in ('encode', 'forward', 'sparse'):
-        of(f'sae.{name}.{act}', make, x=real(N, D, finite=False, leading=True), loose=COINS)
+        of(f'sae.{name}.{act}', make, x=real(N, D, finite=False, leading=True, shown=act != 'sparse'), loose=COINS)
     of(f'sae.{name}.decode', make, z=codes(N, K, finite=False, leading=True))
-    of(f'sae.{name}.match_scale_', make, fresh=True, x=real(N, D), by=Choice('encoder'))
+    of(f'sae.{name}.match_scale_', make, fresh=True, x=real(N, D, leading=True), by=Choice('encoder'))
     of(f'sae.{name}.scale_codes_', make, fresh=True, factor=Number(2., above=0))
     of(f'sae.{name}.tied', make, fresh=True, bias=Flag())
     of(f'sae.{name}.untied', make, fresh=True, bias=Flag(), copy_from_dictionary=Flag(True))
-for name in ('SAE', 'TopKSAE', 'BatchTopKSAE'):
-    of(f'sae.{name}.select', MODELS[name], codes=codes(N, K, finite=False), loose=COINS)
 of('sae.BatchTopKSAE.budget', batchtopk, n=Count(N))
 of('sae.BatchTopKSAE.set_threshold', batchtopk, fresh=True, value=Number(.1, least=0))
 of('sae.BatchTopKSAE.calibrate', batchtopk, fresh=True,
@@ -727,8 +737,6 @@ add('crosslayer.virtual_weights', found=made(lambda: once(crosslayer).directions
     l=Count(0, least=0, most=1), reader=Count(1, least=0, most=1), f_out=positive(L, optional=True))
 
 # language
-add('language.load_lm', name=Folder(lambda: '/no/such/folder'), device=Device())
-CASES.pop('language.load_lm')
 add('language.hook_points', model=made(tiny_lm, None, 'a', 3, torch.nn.Linear(2, 2)))
 add('language.TextActivations', hooks=made(lambda: {'a': normal(15, D)}, None, 'a', 3, {'a': None}, {'a': normal(3, D)}),
     tokens=made(lambda: ids().flatten(), None, 'a', 3), positions=made(lambda: torch.arange(T).repeat(3), None, 'a', 3),
@@ -787,55 +795,110 @@ add('concepts.evidence_top_images', pictures('evidence_top_images'), **TOP, perc
 add('concepts.zoom_top_images', pictures('zoom_top_images'), **TOP, zoom_size=Count(6), slow=True, loose='drawn')
 add('concepts.contour_top_image', pictures('contour_top_image'), **TOP, percentiles=SHARES, cmap=given('viridis', 3, None, [], 'none'),
     linewidth=Number(1., above=0), slow=True, loose='drawn')
-add('vision.load_source', source=given('digits', None, 3, '', 'none', 'images:', [], {}), device=Device(), limit=Count(4, optional=True))
-CASES.pop('vision.load_source')
 
+# the names of overcomplete that have arguments of their own
+add('overcomplete.BatchTopKSAE', **INPUT, top_k=Count(3, optional=True), threshold_momentum=Number(.9, least=0, most=1 - 1e-6),
+    encoder_module=ENCODER, dictionary_params=PARAMS, device=Device())
+add('overcomplete.r2_score', **PAIR, center=Choice('global'), nan='where x does not vary')
+add('overcomplete.wasserstein_1d', x1=real(N, D), x2=real(N, D, seed=1))
+add('overcomplete.frechet_distance', x1=real(N, D), x2=real(N + 1, D, seed=1))
+for name in ('NMF', 'SemiNMF', 'ConvexNMF'):
+    add(f'overcomplete.{name}', nb_concepts=Count(3), device=Device(), solver=Choice('pgd'), tol=Number(1e-4, least=0), verbose=Flag())
+
+STEP = 'a step of encode, fit or evaluate, called with what they made'
 LEFT_OUT = {
     'core.cache_folder': 'names a folder; the environment decides',
     'activations.digits': 'trains a network',
     'language.load_lm': 'reads a folder or the Hub',
-    'vision.build_model': 'builds a network of timm, whose arguments are timm\'s',
+    'vision.build_model': "builds a network of timm, whose arguments are timm's",
     'vision.image_tokens': 'reads pictures by a network',
     'vision.load_source': 'trains or reads a network',
     'checkpoints.*': 'takes models and files; see the tests of files',
-    'sae.EncoderFactory.register_module': 'a decorator of classes',
-    'sparsity.KERNELS': 'a table',
-    'sae.SAE.fit': 'says where training is: NotImplementedError',
+    'sae.EncoderFactory': 'is not made', 'sae.EncoderFactory.register_module': 'a decorator of classes',
+    'sparsity.KERNELS': 'a table', 'sae.SAE.fit': 'says where training is: NotImplementedError',
     'hull.Certificate': 'an answer', 'matching.Assignment': 'an answer', 'stability.Matching': 'an answer',
     'sae.SAEOutput': 'an answer', 'concepts.Concepts': 'an answer of concepts_of',
-    'family.SparseDictionary': 'what the models of the family share; they are in the table',
+    'metrics.ExplainedVariance': 'takes nothing',
+    'family.SparseDictionary*': 'what the models of the family share; they are in the table',
     'family.FamilyLoss.parts': 'called by the training loop, with what it made',
+    **dict.fromkeys((
+        '*.keep', '*.keep_positive', '*.activate', '*.select', '*.start', '*.improve', '*.project', '*.first_codes', '*.fold',
+        '*.scale_hidden', '*.prepare', '*.goes_sparse', '*.product', '*.output', '*.as_input', '*.add'), STEP),
+    '*.get_dictionary': 'takes nothing, or a word for a message',
+    '*.load_state_dict': 'takes what state_dict gave',
+    'factorizations.Factorization.decode': 'in the table for each method',
 }
-CASES.pop('core.cache_folder')
 
 
-def report(only):
-    "Print what is wrong with the functions whose names begin so."
-    import sys
-    import tempfile
-    from inputs import walk
+def public() -> list:
+    "All public functions and classes of the library, and the public methods with arguments of these classes."
+    found = []
+    for where in MODULES:
+        here = module(where)
+        for name in vars(here).get('__all__', []):
+            thing = getattr(here, name)
+            if getattr(thing, '__module__', here.__name__) != here.__name__ and not isinstance(thing, dict):
+                continue  # of another module, under whose name it is
+            if getattr(thing, '__name__', name) != name:
+                continue  # another name of something
+            found.append(f'{where}.{name}')
+            if inspect.isclass(thing):
+                found += [f'{where}.{thing.__name__}.{method}' for method in own_methods(thing)]
+    return list(dict.fromkeys(found))
 
-    torch.set_num_threads(1)
-    folder, total = tempfile.mkdtemp(), 0
-    for name, case in CASES.items():
-        if not any(name.startswith(o) for o in only or ['']):
+
+def own_methods(kind: type) -> list:
+    "The public methods that a class defines and that take more than the object."
+    found = []
+    for name, method in vars(kind).items():
+        if name.startswith('_') or not callable(getattr(kind, name)) or isinstance(method, property):
             continue
+        taken = list(inspect.signature(getattr(kind, name)).parameters)
+        if [argument for argument in taken if argument not in ('self', 'cls')]:
+            found.append(name)
+    return found
+
+
+def covered(name: str) -> bool:
+    "Whether a public name has an entry (of its own, or one with a word behind it), or a reason to have none."
+    has_entry = any(entry == name or entry.startswith(name + ' ') for entry in CASES)
+    return has_entry or any(fnmatch(name, pattern) for pattern in LEFT_OUT)
+
+
+def walked(only=()) -> dict:
+    "What is wrong with the functions whose names begin so: name -> (argument, label, what)."
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        names = [name for name in CASES if any(name.startswith(o) for o in only or [''])]
+        return {name: walk(CASES[name], folder) for name in names}
+
+
+def report(found: dict):
+    "Print what is wrong, alike together."
+    for name, wrong in found.items():
         groups = {}
-        for argument, label, said in walk(case, folder):
+        for argument, label, said in wrong:
             groups.setdefault((argument, said[:90]), []).append(label)
-        total += sum(map(len, groups.values()))
-        print(f'## {name}: {sum(map(len, groups.values()))}')
+        print(f'## {name}: {len(wrong)}')
         for (argument, said), labels in groups.items():
             print(f"   {argument}: {said}  <- {', '.join(labels)[:200]}")
-    print(f'{total} wrong')
-    sys.exit(bool(total))
+    print(f'{sum(map(len, found.values()))} wrong')
 
 
-if __name__ == '__main__':
-    import os
-    import sys
-    import tempfile
-
+def own_folder():
+    "Let this process use the checkout beside it and a cache of its own."
     sys.path[0:0] = [os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
     os.environ['ARCHSAE_CACHE'] = tempfile.mkdtemp()
-    report(sys.argv[1:])
+
+
+if __name__ == '__main__':  # table.py [--json FILE] [beginning of a name ...]
+    own_folder()
+    given = sys.argv[1:]
+    target = given[1] if given[:1] == ['--json'] else None
+    found = walked(given[2:] if target else given)
+    if target:
+        with open(target, 'w') as f:
+            json.dump(found, f)
+    else:
+        report(found)
+    sys.exit(any(found.values()))
