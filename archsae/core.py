@@ -210,7 +210,7 @@ def fitted(name: str, x, like: Tensor, width: int | None = None) -> Tensor:
         x = as_precise(x, like) if is_tensor else as_precise(x.to(like.device), like)
         if x.device != like.device:
             raise ValueError(f"{name}: expected a tensor on {like.device}, as the weights; got one on {x.device}")
-    if width is not None and (not x.ndim or x.shape[-1] != width):
+    if width is not None and (not x.ndim or x.shape[-1] != width or 0 in x.shape):
         raise ValueError(f"{name}: expected shape (..., {width}); got {tuple(x.shape)}")
     return x
 

@@ -13,14 +13,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from .core import Bool, Configured, Float, Int, check_choice, check_positive, generator, seeded
+from archsae.core import (
+    Bool, Configured, Float, Int, SlowNumbers, check_choice, check_positive, fitted, generator, nonzero,
+    seeded, slow_dtype,
+)
 from archsae.family import (
     Activation, BaseSAEConfig, SparseDictionary, anchor_groups, budget, decode_active, freeze_gate, gated, group_means,
     norm_factor, window_jump,
 )
-from .hull import project_rows
 from archsae.relaxation import (
-    ball_rows, check_delta, is_on_simplex, simplex_rows_, spread, stamp, watch_optimizers,
+    ball_rows, bring_back_ as bring_rows_back_, check_delta, is_in_ball, is_on_simplex, spread, stamp,
+    watch_optimizers,
 )
 from .sparsity import batch_topk, threshold_codes, topk
 from .stability import match_atoms, stability
@@ -96,13 +99,19 @@ def check_crosslayer(cfg: CLTConfig):
 def times(z: Float[Tensor, '... k'], D: Float[Tensor, 'k d'], sparse: bool = False,
           dense_gradient: bool = False) -> Float[Tensor, '... d']:
     "`z @ D`, from the numbers of `z` that are not zero if `sparse`."
+    z = fitted('z', z, D)
     return decode_active(z, D, dense_gradient) if sparse else z @ D
+
+
+def wide_norm(block: Float[Tensor, 't k d']) -> Float[Tensor, 't k']:
+    "Norms, in float32 at least."
+    return block.norm(dim=2, dtype=slow_dtype(block.dtype))
 
 
 def block_norms(blocks) -> Float[Tensor, 'L k']:
     "Norms of the downstream rows, all that a latent writes, joined; `blocks` are L tensors (t + 1, k, d)."
     last = len(blocks) - 1
-    each = [F.pad(block.norm(dim=2), (0, 0, 0, last - t)) for t, block in enumerate(blocks)]  # a target: (L, k)
+    each = [F.pad(wide_norm(block), (0, 0, 0, last - t)) for t, block in enumerate(blocks)]  # a target: (L, k)
     return torch.stack(each).norm(dim=0)
 
 # %% ../nbs/28_crosslayer.ipynb #113be64d
@@ -130,9 +139,11 @@ class CrossDecoder(Configured, nn.Module):
 
     def target(self, z: Float[Tensor, '... l k'], t: int, **how) -> Float[Tensor, '... d']:
         "What latents of layers 0 to t write at target `t`."
+        z = fitted('z', z, self.blocks[0])
         return times(z.flatten(-2), self.rows(t).flatten(0, 1), **how)
 
     def forward(self, z: Float[Tensor, '... L k'], **how) -> Float[Tensor, '... L d']:
+        z = fitted('z', z, self.blocks[0])
         return torch.stack([self.target(z[..., :t + 1, :], t, **how) for t in range(len(self.blocks))], -2)
 
     def norms(self) -> Float[Tensor, 'L k']:
@@ -182,7 +193,7 @@ class CrossLayerTranscoder(SparseDictionary):
 
     def hidden(self, x: Float[Tensor, '... L d']) -> Float[Tensor, '... L k']:
         "Pre-activations."
-        return torch.einsum('...ld,ldf->...lf', x, self.W_E) + self.b_E
+        return torch.einsum('...ld,ldf->...lf', self.as_input(x), self.W_E) + self.b_E
 
     def scale_hidden(self, n: Float[Tensor, 'L k']):
         "Multiply pre-activations by `n`."
@@ -199,6 +210,7 @@ class CrossLayerTranscoder(SparseDictionary):
 
     def product(self, z: Float[Tensor, '... L k']) -> Float[Tensor, '... L d']:
         "Sums of atoms, without the biases."
+        z = self.as_input(z, 'z', self.cfg.d_sae)
         if z.shape[-2:] != self.b_E.shape:
             raise ValueError(f"z: expected shape (..., {self.cfg.layers}, {self.cfg.d_sae}); got {tuple(z.shape)}")
         return self.decoder(z, sparse=self.goes_sparse(z), dense_gradient=self.cfg.act_fn == 'jumprelu')
@@ -264,7 +276,7 @@ def check_blocks(decoder: nn.Module, L: int, n: int, d: int) -> nn.Module:
 def side_by_side(model: CrossLayerTranscoder, batch: dict) -> tuple:
     "Inputs and labels, (..., L, d) each, all of one shape."
     def beside(hooks):
-        parts = [model.place(batch, hook) for hook in hooks]
+        parts = [model.read(batch, hook) for hook in hooks]
         want = parts[0].shape
         for hook, part in zip(hooks, parts):
             if part.shape != want:
@@ -298,7 +310,7 @@ def select_layer(act: Activation, s: Float[Tensor, '... k'], l: int,
     if act.name == 'relu':
         return s.relu()
     if act.name == 'jumprelu':
-        return window_jump(s, act.log_jumprelu_threshold[l].exp(), act.window)
+        return window_jump(s, act.log_jumprelu_threshold[l].exp(), act.cfg.jumprelu_threshold_window)
     if 'batch' in act.name and not (act.training or act.batch_selection):
         if act.theta_inf.isnan().any():
             raise ValueError("theta_inf: not known yet; train, or set batch_selection=True")
@@ -326,8 +338,11 @@ def encode_one_layer(model: CrossLayerTranscoder, x: Float[Tensor, '... d'], l: 
     "The latents of layer `l`, from what is at `hook_points_in[l]`."
     if not 0 <= l < model.cfg.layers:
         raise ValueError(f"l: expected a layer from 0 to {model.cfg.layers - 1}; got {l!r}")
-    h = x @ model.W_E[l] + model.b_E[l]
-    return gated(h, model.gates()[l], lambda s: select_layer(model.activation_function, s, l, mask))
+    h = model.as_input(x) @ model.W_E[l] + model.b_E[l]
+
+    def select(s):
+        return select_layer(model.activation_function, s, l, mask)
+    return gated(h, model.gates()[l], select)
 
 # %% ../nbs/28_crosslayer.ipynb #c0656f10
 def budget_thresholds(model: CrossLayerTranscoder, x: Float[Tensor, '... L d']) -> Float[Tensor, ' l']:
@@ -348,7 +363,7 @@ def with_thresholds(model: CrossLayerTranscoder, x: Float[Tensor, '... L d'] | N
     if x is None and 'batch' not in act.name:
         raise ValueError(f"x: expected tokens to choose thresholds for {act.name}; got none")
     theta = act.theta_inf if x is None else budget_thresholds(model, x)
-    tau = theta.clamp_min(1e-12).log().view(-1, 1).expand(model.cfg.layers, model.cfg.d_sae)
+    tau = theta.clamp_min(torch.finfo(theta.dtype).tiny).log().view(-1, 1).expand(model.cfg.layers, model.cfg.d_sae)
     out = copy.deepcopy(model)
     out.cfg = dataclasses.replace(model.cfg, act_fn='jumprelu')
     out.activation_function = Activation(out.cfg).to(model.b_E).train(model.training)
@@ -359,8 +374,9 @@ def with_thresholds(model: CrossLayerTranscoder, x: Float[Tensor, '... L d'] | N
 @torch.no_grad()
 def fold_crosslayer(model: CrossLayerTranscoder, factors: dict):
     "Fold factors of normalisation into the weights; latents come out in the raw units of the layer they read."
-    f_in = model.b_E.new_tensor([factors[hook] for hook in model.cfg.hooks_in])
-    f_out = model.b_E.new_tensor([factors[hook] for hook in model.cfg.hooks_out])
+    exact = dict(dtype=slow_dtype(model.b_E.dtype), device=model.b_E.device)
+    f_in = torch.tensor([factors[hook] for hook in model.cfg.hooks_in], **exact)
+    f_out = torch.tensor([factors[hook] for hook in model.cfg.hooks_out], **exact)
     freeze_gate(model, f_in[:, None])
     model.b_E /= f_in[:, None]
     model.decoder.scale_(f_in, f_out)
@@ -372,7 +388,7 @@ def fold_crosslayer(model: CrossLayerTranscoder, factors: dict):
 def give_unit_rows(model: CrossLayerTranscoder) -> CrossLayerTranscoder:
     "Downstream rows of norm 1 and the same function, in place."
     gated_by_norm = check_may_have_unit_norms(model, CrossDecoder, 'blocks')
-    n = model.decoder_norm().clamp_min(1e-12)
+    n = nonzero(model.decoder_norm())
     for block in model.decoder.blocks:
         block /= n[:len(block), :, None]
     move_norms(model, n, gated_by_norm)
@@ -409,8 +425,11 @@ def mixed_norms(W: Float[Tensor, 'L k p'], C: Float[Tensor, 'L p d'], gram: Floa
     return g if nu is None else g * nu.exp()
 
 # %% ../nbs/28_crosslayer.ipynb #dfe4a45c
-class TokenMixtures(Configured, nn.Module):
+class TokenMixtures(SlowNumbers, Configured, nn.Module):
     "What atoms that are mixtures of tokens are made of: rows of W on the simplex, gains, Lambda in its balls."
+
+    slow = 'mu', 'nu'
+    _is_new = False  # whether it was never brought back nor loaded: then it is, however near it may be
 
     def __init__(self, points: Float[Tensor, 'L p d'], nb_concepts: int, delta: float = 0., gain: bool = False,
                  init: str | Tensor | None = 'identity', rule: str = 'retraction', device='cpu'):
@@ -423,11 +442,13 @@ class TokenMixtures(Configured, nn.Module):
         self.register_buffer('C', C)
         self.W = nn.Parameter(first_layers(L, k, joined, init).to(C))
         t = torch.triu_indices(L, L)[1]
-        self.mu = nn.Parameter(-(t + 1).to(C).log())  # of the pairs (l, t), l <= t, row by row
-        self.nu = nn.Parameter(torch.zeros(L, k).to(C)) if gain else None
+        wide = dict(device=C.device, dtype=slow_dtype(C.dtype))
+        self.mu = nn.Parameter(-(t + 1).to(**wide).log())  # of the pairs (l, t), l <= t, row by row
+        self.nu = nn.Parameter(torch.zeros(L, k, **wide)) if gain else None
         self.delta = check_delta(delta)
         self.rule = check_choice('rule', rule, ('retraction', 'projection'))
         self.Relax = nn.Parameter(torch.zeros(L, k, d).to(C)) if self.delta else None
+        self._is_new = True
         self._forget()
 
     def _config(self) -> dict:
@@ -462,9 +483,14 @@ class TokenMixtures(Configured, nn.Module):
         "Bring W back to the simplex and Lambda into its balls, in place; nothing to do if neither changed since."
         made_of = (self.W,) if self.Relax is None else (self.W, self.Relax)
         if self._feasible != stamp(*made_of) and not self.W.is_meta:
-            bring_back_(self.W, self.rule, self.Relax, self.radius())
+            bring_back_(self.W, self.rule, self.Relax, self.radius(), self._is_new)
+            self._is_new = False
             self._feasible = stamp(*made_of)
         return self
+
+    def _load_from_state_dict(self, *args, **kwargs):
+        super()._load_from_state_dict(*args, **kwargs)
+        self._is_new = False
 
 # %% ../nbs/28_crosslayer.ipynb #959e537b
 def check_layers_of_points(points: Tensor) -> Tensor:
@@ -482,16 +508,16 @@ def first_layers(L: int, k: int, joined: Float[Tensor, 'p Ld'], init) -> Float[T
     return torch.stack([first_weights(k, joined, init) for _ in range(L)])
 
 
-def bring_back_(W: Float[Tensor, 'L k p'], rule: str, Relax: Float[Tensor, 'L k d'] | None, radius: list):
-    "Rows of W back to the simplex, and of Lambda into the balls of their layers, in place."
+def bring_back_(W: Float[Tensor, 'L k p'], rule: str, Relax: Float[Tensor, 'L k d'] | None, radius: list,
+                in_any_case: bool = False):
+    "Rows of W back to the simplex, and of Lambda into the balls of their layers, in place, where they are not there."
     for w in W:
-        if rule == 'projection':
-            w.copy_(project_rows(w))
-        elif not is_on_simplex(w, rule):  # a second time changes nothing
-            simplex_rows_(w)
+        if in_any_case or not is_on_simplex(w, rule):
+            bring_rows_back_(w, rule)
     if Relax is not None:
         for own, r in zip(Relax, radius):
-            own.copy_(ball_rows(own, r))
+            if in_any_case or not is_in_ball(own, r):
+                own.copy_(ball_rows(own, r))
 
 # %% ../nbs/28_crosslayer.ipynb #dc569563
 class CrossArchetypes(TokenMixtures):
@@ -514,7 +540,7 @@ class CrossArchetypes(TokenMixtures):
 
     def gains(self) -> Float[Tensor, 'L L']:
         "`exp(mu)`, from layer, to layer; 0 where the target is earlier."
-        return gain_table(self.mu, len(self.C))
+        return gain_table(self.mu, len(self.C)).to(self.W.dtype)
 
     @torch.no_grad()
     def scale_(self, f_in: Float[Tensor, ' L'], f_out: Float[Tensor, ' L']):
@@ -525,7 +551,8 @@ class CrossArchetypes(TokenMixtures):
     def rows(self, t: int) -> Float[Tensor, 'l k d']:
         "The atoms of target `t`, written out."
         self.retract_()
-        return mixed_rows(t, self.W, self.C, self.gains(), self.Relax, self.nu)
+        nu = None if self.nu is None else self.nu.to(self.W)
+        return mixed_rows(t, self.W, self.C, self.gains(), self.Relax, nu)
 
     def materialize(self) -> CrossDecoder:
         "The same atoms as free blocks."
@@ -534,19 +561,24 @@ class CrossArchetypes(TokenMixtures):
     def gram(self) -> Float[Tensor, 'L p p']:
         "Inner products of the anchors at each layer, made once."
         if self._gram is None or self._gram[0] != stamp(self.C):
-            self._gram = stamp(self.C), self.C @ self.C.mT
+            with torch.inference_mode(False), torch.no_grad():  # a later step of training may want it too
+                C = self.C.to(slow_dtype(self.C.dtype))
+                self._gram = stamp(self.C), C @ C.mT
         return self._gram[1]
 
     def norms(self) -> Float[Tensor, 'L k']:
         "Norms of downstream rows: the gate."
         self.retract_()
-        return mixed_norms(self.W, self.C, self.gram(), self.gains(), self.Relax, self.nu)
+        wide = slow_dtype(self.W.dtype)
+        parts = self.W, self.C, self.gram(), self.gains(), self.Relax, self.nu
+        return mixed_norms(*[part if part is None else part.to(wide) for part in parts])
 
     def asked(self, z: Float[Tensor, '... l k'], **how) -> tuple[Float[Tensor, '... l k'], Float[Tensor, '... l p']]:
         "Latents times their gains, and how much of each anchor they ask for."
         self.retract_()
+        z = fitted('z', z, self.W)
         if self.nu is not None:
-            z = z * self.nu[:z.shape[-2]].exp()
+            z = z * self.nu[:z.shape[-2]].exp().to(z)
         return z, torch.stack([times(z[..., l, :], self.W[l], **how) for l in range(z.shape[-2])], -2)
 
     def target(self, z: Float[Tensor, '... l k'], t: int, **how) -> Float[Tensor, '... d']:
@@ -582,7 +614,7 @@ def fit_gains(model: CrossLayerTranscoder, x: Float[Tensor, 'n L d'], y: Float[T
         return topk(s, min(act.current_k, s.shape[-1])) if 'topk' in act.name else act(s)
 
     y_hat = model.product(gated(model.hidden(x), model.gates(), select))
-    factor = (y * y_hat).sum((0, 2)) / y_hat.square().sum((0, 2)).clamp_min(1e-12)
+    factor = (y * y_hat).sum((0, 2)) / nonzero(y_hat.square().sum((0, 2)))
     factor = factor.clamp_min(1e-3)
     model.decoder.scale_(torch.ones_like(factor), 1 / factor)
     return model

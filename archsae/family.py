@@ -18,17 +18,23 @@ from torch import Tensor, nn
 
 from .codes import decode as sparse_product
 from .codes import sparse_codes
-from .core import Bool, Configured, Float, Int, check_choice, check_positive, file_of, from_config, generator
-from .language import next_token_loss, reading, splicing
+from archsae.core import (
+    Bool, Configured, Float, Int, SlowNumbers, as_real, check_choice, check_flag, check_number, check_positive,
+    check_vector, file_of, fitted, from_config, generator, nonzero, pick_device, shown, slow_dtype,
+)
+from .language import check_tokens, next_token_loss, reading, splicing
 from .relaxation import RelaxedArchetypalDictionary
 from .sae import DictionaryLayer
 from .sparsity import batch_topk, jump_relu, threshold_codes, topk
-from .training import Step, Tally, auxk, auxk_codes, check_least, token_mean
+from .training import Step, Tally, auxk, auxk_codes, token_mean
 
 # %% ../nbs/25_family.ipynb #ed967d4b
 ACT_FNS = ('relu', 'jumprelu', 'topk', 'batchtopk', 'layertopk', 'batchlayertopk')
 NORMS = ('token-wise', 'batch-wise', 'dataset-wise', 'inference')
 CONFIGS = {}  # sae_type -> configuration
+ONLY_HOW = (  # fields that say how a model is computed, not what it is
+    'use_triton_kernel', 'sparsity_threshold_for_triton_spmm_kernel', 'decode_with_csr', 'sparsity_threshold_for_csr',
+    'batch_selection', 'init_cross_layer_decoder_all_zero')
 
 # %% ../nbs/25_family.ipynb #b8e2f32b
 @dataclass(kw_only=True)
@@ -95,23 +101,42 @@ class BaseSAEConfig:
 SparseDictionaryConfig = BaseSAEConfig  # upstream's other name
 
 
+FLAGS = ('use_decoder_bias', 'sparsity_include_decoder_norm', 'use_triton_kernel', 'batch_selection')
+SIZES = ('expansion_factor', 'jumprelu_threshold_window', 'sparsity_threshold_for_triton_spmm_kernel')
+
+
+def check_fields(cfg: BaseSAEConfig, flags: tuple = FLAGS, sizes: tuple = SIZES):
+    "Fields that are True or False, and numbers above 0, in Python's own kinds; the machine that is asked for."
+    for name in flags:
+        setattr(cfg, name, check_flag(name, getattr(cfg, name)))
+    for name in sizes:
+        setattr(cfg, name, check_number(name, getattr(cfg, name), above=0))
+    cfg.device = str(pick_device(cfg.device))
+    if not isinstance(cfg.dtype, torch.dtype) or not cfg.dtype.is_floating_point:
+        raise ValueError(f"dtype: expected a precision such as torch.float32; got {shown(cfg.dtype)}")
+
+
+def check_place(name: str, place) -> str:
+    "Return the name of a place, else raise a `ValueError`."
+    if not isinstance(place, str) or not place:
+        raise ValueError(f"{name}: expected the name of a place; got {shown(place)}")
+    return place
+
+
 def check_config(cfg: BaseSAEConfig):
     "Everything that can be wrong whatever the model is."
-    check_positive('d_model', cfg.d_model)
-    for name in ('expansion_factor', 'jumprelu_threshold_window', 'sparsity_threshold_for_triton_spmm_kernel'):
-        value = getattr(cfg, name)
-        if not 0 < value < math.inf:
-            raise ValueError(f"{name}: expected a number > 0; got {value!r}")
+    cfg.d_model = check_positive('d_model', cfg.d_model)
+    check_fields(cfg)
     if cfg.d_sae is None:
         cfg.d_sae = int(cfg.d_model * cfg.expansion_factor)
-    check_positive('d_sae', cfg.d_sae)
+    cfg.d_sae = check_positive('d_sae', cfg.d_sae)
     check_choice('act_fn', cfg.act_fn, ACT_FNS)
     check_choice('norm_activation', cfg.norm_activation, NORMS)
     check_choice('k_per', cfg.k_per, ('layer', 'model'))
     if 'layer' in cfg.act_fn and cfg.layers is None:
         single = ', '.join(name for name in ACT_FNS if 'layer' not in name)
         raise ValueError(f"act_fn: expected one of {single} for a model of a single layer; got {cfg.act_fn!r}")
-    check_positive('top_k', cfg.top_k)
+    cfg.top_k = check_positive('top_k', cfg.top_k)
     if cfg.act_fn in ('topk', 'batchtopk') and cfg.top_k > cfg.d_sae:
         raise ValueError(f"top_k: expected at most d_sae = {cfg.d_sae}; got {cfg.top_k}")
 
@@ -134,18 +159,16 @@ def config_from(stored: dict, kinds: dict = CONFIGS, **changes) -> BaseSAEConfig
     return kind(**{name: v for name, v in stored.items() if name in names} | changes)
 
 # %% ../nbs/25_family.ipynb #728d15cb
-def gated(h: Tensor, g: Tensor, select, eps: float = 1e-12) -> Tensor:
+def gated(h: Tensor, g: Tensor, select) -> Tensor:
     "`z = select(h g) / g`: latents from pre-activations `h` (..., F) with a gate `g` (F,), or (..., L, F) with (L, F)."
-    return select(h * g) / g.clamp_min(eps)
+    z = select(h * g) / nonzero(g)
+    return z if torch.is_autocast_enabled(h.device.type) else z.to(h.dtype)  # gates are float32 beside bfloat16
 
 # %% ../nbs/25_family.ipynb #24ec1a47
 def window_jump(s: Tensor, theta: Tensor, window: float) -> Tensor:
     "`s` above its threshold, else 0; the threshold's gradient is -theta/window where |s - theta| < window/2 and s > 0."
     far_below = torch.finfo(s.dtype).min / 4
-    s = torch.where(s > 0, s, far_below)
-    one_digit_less = torch.nextafter(s.detach(), s.new_tensor(-torch.inf))
-    s = torch.where(s == theta, one_digit_less, s)
-    return jump_relu(s, theta, 'rectangle', window)
+    return jump_relu(torch.where(s > 0, s, far_below), theta, 'rectangle', window)
 
 # %% ../nbs/25_family.ipynb #833d553b
 def budget(act_fn: str, k: int, tokens: int, layers: int | None = None, k_per: str = 'layer') -> int:
@@ -182,19 +205,52 @@ def largest(s: Tensor, act_fn: str, k: int, layers: int | None, k_per: str, mask
     return (torch.stack(kept, 1) if by_layer else kept[0]).view_as(s), smallest
 
 # %% ../nbs/25_family.ipynb #2439addc
-class Activation(nn.Module):
+class Activation(SlowNumbers, nn.Module):
     "The selection of a model, with what it learns: JumpReLU's thresholds, or one for inference without a batch."
+
+    slow = 'log_jumprelu_threshold', 'theta_inf'
 
     def __init__(self, cfg: BaseSAEConfig, theta: float = .1):  # theta: JumpReLU's first thresholds
         super().__init__()
-        self.name, self.window = cfg.act_fn, cfg.jumprelu_threshold_window
-        self.k_per, self.layers, self.batch_selection = cfg.k_per, cfg.layers, cfg.batch_selection
-        self.current_k = cfg.top_k
+        self.cfg = cfg  # read when it is needed: what is changed there counts
+        self._now = {}  # what differs from it for the time being
         if self.name == 'jumprelu':
             shape = (cfg.d_sae,) if cfg.layers is None else (cfg.layers, cfg.d_sae)
-            self.log_jumprelu_threshold = nn.Parameter(torch.full(shape, math.log(theta)))
+            logs = torch.full(shape, math.log(theta), dtype=slow_dtype())
+            self.log_jumprelu_threshold = nn.Parameter(logs)
         if 'batch' in self.name:
-            self.register_buffer('theta_inf', torch.full((cfg.layers,) if self.per_layer else (), torch.nan))
+            shape = (cfg.layers,) if self.per_layer else ()
+            self.register_buffer('theta_inf', torch.full(shape, torch.nan, dtype=slow_dtype()))
+
+    @property
+    def name(self) -> str:
+        "One of ACT_FNS."
+        return self.cfg.act_fn
+
+    @property
+    def layers(self) -> int | None:
+        "How many layers select together."
+        return self.cfg.layers
+
+    @property
+    def current_k(self) -> int:
+        "The budget: `top_k`, unless training is on the way there."
+        return self._now.get('current_k', self.cfg.top_k)
+
+    @current_k.setter
+    def current_k(self, k: int):
+        self._now['current_k'] = check_positive('current_k', k)
+        if k == self.cfg.top_k:
+            del self._now['current_k']
+
+    @property
+    def batch_selection(self) -> bool:
+        "Whether a batch decides at inference too."
+        return self._now.get('batch_selection', self.cfg.batch_selection)
+
+    @batch_selection.setter
+    def batch_selection(self, value: bool):
+        self._now['batch_selection'] = value
 
     @property
     def per_layer(self) -> bool:
@@ -206,10 +262,10 @@ class Activation(nn.Module):
         if self.name == 'relu':
             return s.relu()
         if self.name == 'jumprelu':
-            return window_jump(s, self.log_jumprelu_threshold.exp(), self.window)
+            return window_jump(s, self.log_jumprelu_threshold.exp(), self.cfg.jumprelu_threshold_window)
         if 'batch' in self.name and not (self.training or self.batch_selection):
             return self.above(s)
-        kept, smallest = largest(s, self.name, self.current_k if k is None else k, self.layers, self.k_per, mask)
+        kept, smallest = largest(s, self.name, self.current_k if k is None else k, self.layers, self.cfg.k_per, mask)
         if self.training and smallest is not None:
             self.follow(smallest)
         return kept
@@ -249,7 +305,8 @@ def archetypal_decoder(points: Float[Tensor, 'p d'], F: int, delta: float = 0.,
 
 def freeze_gate(model, scale: float | Tensor = 1.):
     "Keep the present gates, times `scale`, whatever becomes of the atoms."
-    model.gate = (model.gates() * scale).detach().clone()
+    with torch.inference_mode(False), torch.no_grad():
+        model.gate = (model.gates() * scale).detach().clone()
 
 
 @torch.no_grad()
@@ -310,6 +367,11 @@ def anchor_groups(Y: Float[Tensor, 'n d'], p: int, how: str = 'kmeans', seed: in
     return torch.full((len(Y),), -1).index_put((rows,), torch.arange(p))
 
 
+def anchors_asked(points, latents: int, rows: int) -> int:
+    "How many anchors to choose among so many rows: what was asked for, or one a latent."
+    return check_positive('points', latents if points is None else points, most=rows)
+
+
 def group_means(X: Float[Tensor, 'n d'], groups: Int[Tensor, ' n'], p: int) -> Float[Tensor, 'p d']:
     "The mean row of each group; zero for one that is empty."
     mine = groups >= 0
@@ -331,6 +393,13 @@ def norm_factor(x: Float[Tensor, '... d'], strategy: str, mean_norm: float | Non
         norms = (norms if mask is None else norms[mask]).mean()
     return root / norms.clamp_min(eps)
 
+# %% ../nbs/25_family.ipynb #a7a5322a
+def check_token_mask(name: str, mask, shape: tuple) -> Bool[Tensor, '...']:
+    "Return `mask` if it is a truth value for each token, else raise a `ValueError`."
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.shape != shape:
+        raise ValueError(f"{name}: expected truth values of shape {tuple(shape)}, one a token; got {shown(mask)}")
+    return mask
+
 # %% ../nbs/25_family.ipynb #9494bfd6
 class Places:
     "The part of a model of the family that knows the places it reads and writes, and their scale."
@@ -340,40 +409,61 @@ class Places:
         "All places read or written, each once."
         return list(dict.fromkeys(self.cfg.hooks_in + self.cfg.hooks_out))
 
-    def place(self, batch: dict, hook: str) -> Float[Tensor, '... d']:
-        "The activations at a place, checked."
-        if hook not in batch:
-            raise ValueError(f"batch: expected activations at {hook!r}; got {sorted(str(k) for k in batch)}")
-        x = batch[hook]
-        if x.shape[-1] != self.cfg.d_model:
-            raise ValueError(f"batch[{hook!r}]: expected width d_model = {self.cfg.d_model}; got {x.shape[-1]}")
+    def place(self, batch: dict, hook: str, name: str = 'batch') -> Float[Tensor, '... d']:
+        "The activations at a place, checked; `name` is the argument that they came in."
+        if not isinstance(batch, dict) or hook not in batch:
+            got = sorted(map(str, batch)) if isinstance(batch, dict) else type(batch).__name__
+            raise ValueError(f"{name}: expected activations at {hook!r}; got {got}")
+        x = as_real(f'{name}[{hook!r}]', batch[hook])
+        width = x.shape[-1] if x.ndim else 'a single number'
+        if width != self.cfg.d_model:
+            raise ValueError(f"{name}[{hook!r}]: expected width d_model = {self.cfg.d_model}; got {width}")
+        if 0 in x.shape:
+            raise ValueError(f"{name}[{hook!r}]: expected at least one token; got shape {tuple(x.shape)}")
         return x
+
+    def as_input(self, x, name: str = 'x', width: int | None = None) -> Tensor:
+        "Activations as the weights take them: another precision is turned into theirs, an array into a tensor."
+        return fitted(name, x, next(self.parameters()), width or self.cfg.d_model)
+
+    def read(self, batch: dict, hook: str) -> Float[Tensor, '... d']:
+        "The activations at a place, checked, as the weights take them."
+        return self.as_input(self.place(batch, hook), f'batch[{hook!r}]')
 
     def prepare(self, batch: dict) -> tuple:
         "What the model reads, and what it should write."
-        return self.place(batch, self.cfg.hook_point_in), self.place(batch, self.cfg.hook_point_out)
+        x, y = self.read(batch, self.cfg.hook_point_in), self.read(batch, self.cfg.hook_point_out)
+        if x.shape != y.shape:
+            raise ValueError(f"batch[{self.cfg.hook_point_out!r}]: expected shape {tuple(x.shape)}, that of "
+                             f"{self.cfg.hook_point_in!r}; got {tuple(y.shape)}")
+        return x, y
 
     @torch.no_grad()
-    def set_dataset_norms(self, batch: dict, mask: Tensor | None = None):
+    def set_dataset_norms(self, batch: dict, mask: Tensor | None = None, name: str = 'batch'):
         "Take the mean norms at the model's places from this batch, of the tokens that count; return self."
         for hook in self.places:
-            norms = self.place(batch, hook).norm(dim=-1)
+            x = self.place(batch, hook, name)
+            if x.is_meta:
+                raise ValueError(f"{name}[{hook!r}]: expected numbers; got a tensor on the device meta")
+            norms = x.norm(dim=-1, dtype=slow_dtype(x.dtype))
             mean = (norms if mask is None else norms[mask]).double().mean().item()
             if not 0 < mean < math.inf:
-                raise ValueError(f"batch: expected a finite mean norm > 0 at {hook!r}; got {mean:g}")
+                raise ValueError(f"{name}: expected a finite mean norm > 0 at {hook!r}; got {mean:g}")
             self.dataset_average_activation_norm[hook] = mean
         return self
 
     def normalise(self, batch: dict) -> tuple:
         "The batch with this model's places scaled, as far as they are there, and the factors; everything else stays."
+        if not isinstance(batch, dict):
+            raise ValueError(f"batch: expected activations by place; got {shown(batch)}")
         factors = {}
         for hook in [hook for hook in self.places if hook in batch]:
             mean = self.dataset_average_activation_norm.get(hook)
             if self.cfg.norm_activation == 'dataset-wise' and mean is None:
                 raise ValueError(f"norm_activation: the mean norm at {hook!r} is not known; "
                                  "call set_dataset_norms(batch)")
-            factors[hook] = norm_factor(self.place(batch, hook), self.cfg.norm_activation, mean, batch.get('mask'))
-        return batch | {hook: batch[hook] * factor for hook, factor in factors.items()}, factors
+            factors[hook] = norm_factor(self.read(batch, hook), self.cfg.norm_activation, mean, batch.get('mask'))
+        return batch | {hook: self.read(batch, hook) * factor for hook, factor in factors.items()}, factors
 
     def denormalise(self, batch: dict, factors: dict) -> dict:
         "Undo `normalise`."
@@ -403,10 +493,17 @@ def sparsity_loss(u: Tensor, kind: str, mask: Tensor | None = None, p: float = 1
     return (often * (1 + often / frequency_scale)).sum(-1).mean()
 
 
-def pre_activation_loss(h: Tensor, theta: Tensor, g: Tensor, mask: Tensor | None = None,
-                        parity: bool = False) -> Float[Tensor, '']:
-    "Pulls pre-activations below their threshold upwards, so that none is lost; `parity`: not gated, as upstream."
-    below = (theta - h).relu() * g if parity else (theta - h * g).relu()
+def pre_activation_loss(h: Tensor, theta: Tensor, g: Tensor, mask: Tensor | None = None, parity: bool = False,
+                        norms: Tensor | None = None) -> Float[Tensor, '']:
+    """Pulls pre-activations below their threshold upwards, so that none is lost; `parity`: not gated, as upstream.
+
+    What is missing counts as the size of a contribution: where the gate `g` is none, times the norms of the atoms.
+    """
+    if parity:
+        below = (theta - h).relu() * (g if norms is None else norms)
+    else:
+        below = (theta - h * g).relu()
+        below = below if norms is None else below * (norms / nonzero(g))
     return token_mean(below.sum(-1), mask)
 
 # %% ../nbs/25_family.ipynb #50b355e8
@@ -442,9 +539,11 @@ class FamilyLoss:
 
     def __post_init__(self):
         check_choice('sparsity_loss_type', self.sparsity_loss_type, (None, *SPARSITY_LOSSES))
-        for name in ('l1_coefficient', 'p', 'tanh_stretch_coefficient', 'frequency_scale', 'lp_coefficient',
-                     'auxk_coefficient'):
-            check_least(name, getattr(self, name), may_be_none=False)
+        for name in ('p', 'frequency_scale'):
+            check_number(name, getattr(self, name), above=0)
+        for name in ('l1_coefficient', 'tanh_stretch_coefficient', 'lp_coefficient', 'auxk_coefficient'):
+            check_number(name, getattr(self, name), least=0)
+        check_flag('lp_parity', self.lp_parity)
         check_positive('k_aux', self.k_aux)
 
     def parts(self, model, batch: dict, dead: Tensor | None = None, penalty_share: float = 1.,
@@ -461,7 +560,8 @@ class FamilyLoss:
                                  self.tanh_stretch_coefficient, self.frequency_scale, model.cfg.layers)
             parts['sparsity'] = penalty_share * self.l1_coefficient * cost
         if self.lp_coefficient:
-            below = pre_activation_loss(h, model.thresholds(), g, mask, self.lp_parity)
+            norms = model.atom_norms(g)
+            below = pre_activation_loss(h, model.thresholds(), g, mask, self.lp_parity, None if norms is g else norms)
             parts['pre_activation'] = self.lp_coefficient * below
         if self.auxk_coefficient and dead is not None:
             left = model.auxk_loss(h, y, y_hat, dead, self.k_aux, mask)
@@ -473,16 +573,16 @@ def family_scores(y: Tensor, error: Tensor, size: Tensor, active: Tensor, rate: 
     "What `evaluate` says of a model of the family, from numbers of each token (n, ...) and each latent's firing rate."
     spread = (y - y.mean(0)).square().sum(-1)
     norm = y.norm(dim=-1)
-    some = norm > 0
+    some, varies = norm > 0, spread > 0
     scores = dict(
         r2=1 - (error.sum() / spread.sum()).item(),
-        r2_legacy=(1 - error / spread.clamp_min(1e-12)).mean().item(),
+        r2_legacy=(1 - error / nonzero(spread))[varies].mean().item(),
         l0=active.mean().item(),
         mse=error.mean().item() / y.shape[-1],
         l2_ratio=(size[some] / norm[some]).mean().item(),
         dead=(rate == 0).double().mean().item(),
-        dense=(rate > .1).double().mean().item(),
-        very_dense=(rate > .01).double().mean().item(),
+        dense=(rate > .01).double().mean().item(),
+        very_dense=(rate > .1).double().mean().item(),
         rare=(rate < 1e-5).double().mean().item(),
         alive=(rate > 0).cpu(),
     )
@@ -527,25 +627,29 @@ class FamilyObjective:
 class Trained:
     "The part of a model of the family that the training loop and `evaluate` talk to."
 
-    def as_batch(self, A) -> dict:
-        "Data as a dict of places, checked; a tensor where there is one place."
+    def as_batch(self, A, name: str = 'A') -> dict:
+        "Data as a dict of places, checked; a tensor where there is one place. `name` is the argument it came in."
         if not isinstance(A, dict):
             if len(self.places) > 1:
-                raise ValueError(f"A: expected a dict with activations at {', '.join(map(repr, self.places))}; "
-                                 "got a single tensor")
+                raise ValueError(f"{name}: expected a dict with activations at {', '.join(map(repr, self.places))}; "
+                                 f"got {shown(A)}")
             A = {self.places[0]: A}
-        A = {name: torch.as_tensor(v) for name, v in A.items()}
-        mask = A.get('mask')
-        n = len(self.place(A, self.places[0]))
+        A = A | {hook: self.place(A, hook, name) for hook in self.places}
+        first = A[self.places[0]]
+        if A.get('mask') is not None:
+            A['mask'] = check_token_mask(f"{name}['mask']", torch.as_tensor(A['mask']), first.shape[:-1])
         for hook in self.places:
-            x = self.place(A, hook)
-            if len(x) != n:
-                raise ValueError(f"A[{hook!r}]: expected {n} rows, as at {self.places[0]!r}; got {len(x)}")
-            if not x.is_floating_point():
-                raise ValueError(f"A[{hook!r}]: expected real numbers; got {x.dtype}")
-            if file_of(x) is None and not (x if mask is None else x[mask]).isfinite().all():
-                raise ValueError(f"A[{hook!r}]: expected finite numbers; got NaN or Inf")
+            self.check_place(f'{name}[{hook!r}]', A[hook], len(first), A.get('mask'))
         return A
+
+    def check_place(self, name: str, x: Tensor, n: int, mask: Tensor | None):
+        "A `ValueError` if there are not `n` rows, or numbers that count and are not finite."
+        if len(x) != n:
+            raise ValueError(f"{name}: expected {n} rows, as at {self.places[0]!r}; got {len(x)}")
+        if x.is_meta:
+            raise ValueError(f"{name}: expected numbers; got a tensor on the device meta, which has none")
+        if file_of(x) is None and not (x if mask is None else x[mask]).isfinite().all():
+            raise ValueError(f"{name}: expected finite numbers; got NaN or Inf")
 
     def ready(self, A: dict, match_scale: str | None = 'auto'):
         "Learn the scale of the data, if that is what the configuration asks for."
@@ -589,7 +693,17 @@ class Trained:
 
     @current_k.setter
     def current_k(self, k: int):
-        self.activation_function.current_k = check_positive('current_k', k)
+        self.activation_function.current_k = k
+
+    @property
+    def top_k(self) -> int:
+        "The budget of the configuration."
+        return self.cfg.top_k
+
+    @top_k.setter
+    def top_k(self, k: int):
+        self.cfg = dataclasses.replace(self.cfg, top_k=k)
+        self.current_k = k
 
     def role_of(self, name: str) -> str:
         "Which learning rate a parameter has."
@@ -600,7 +714,7 @@ class Trained:
         return 'encoder'
 
 # %% ../nbs/25_family.ipynb #91cffaf3
-class SparseDictionary(Places, Trained, Configured, nn.Module):
+class SparseDictionary(Places, Trained, SlowNumbers, Configured, nn.Module):
     """Reads the places `hooks_in`, writes `hooks_out`: latents, few of them active, times atoms.
 
     A subclass makes `decoder` and `b_D` (or None), has `hidden(x)` (..., d) -> (..., F), and `fold(factors)` if its
@@ -611,16 +725,31 @@ class SparseDictionary(Places, Trained, Configured, nn.Module):
     cfg : what the model is made from, see BaseSAEConfig
     """
 
+    slow = 'gate',
+    loose = 'decoder', 'dtype', 'cfg'  # the decoder says itself what it is; `_comparable` takes the configuration apart
+
     def __init__(self, cfg: BaseSAEConfig):
         super().__init__()
-        self.cfg = cfg
+        if not isinstance(cfg, BaseSAEConfig):
+            raise ValueError(f"cfg: expected a configuration, such as SAEConfig; got {shown(cfg)}")
+        self._cfg = cfg
         self.activation_function = Activation(cfg)
         self.dataset_average_activation_norm = {}
         self.register_buffer('gate', None)
 
+    @property
+    def cfg(self) -> BaseSAEConfig:
+        "What the model is made from."
+        return self._cfg
+
+    @cfg.setter
+    def cfg(self, cfg: BaseSAEConfig):
+        self._cfg = self.activation_function.cfg = cfg
+
     def decoder_norm(self) -> Float[Tensor, '...']:
-        "Norms of the atoms, (F,) or (L, F)."
-        return self.decoder.get_dictionary().norm(dim=1)
+        "Norms of the atoms, (F,) or (L, F), in float32 at least."
+        D = self.decoder.get_dictionary()
+        return D.norm(dim=1, dtype=slow_dtype(D.dtype))
 
     def gates(self) -> Float[Tensor, '...']:
         "What pre-activations are multiplied with before the selection: norms, 1, or what was frozen by folding."
@@ -630,8 +759,8 @@ class SparseDictionary(Places, Trained, Configured, nn.Module):
         return norm if self.cfg.sparsity_include_decoder_norm else torch.ones_like(norm)
 
     def atom_norms(self, gates: Tensor) -> Tensor:
-        "What turns latents into sizes of contributions: the gates, if they are norms."
-        are_norms = self.cfg.sparsity_include_decoder_norm or self.gate is not None
+        "What turns latents into sizes of contributions: norms of atoms, which the gates are if there are any."
+        are_norms = self.cfg.sparsity_include_decoder_norm and self.gate is None
         return gates if are_norms else self.decoder_norm()
 
     def thresholds(self) -> Float[Tensor, '...']:
@@ -642,13 +771,19 @@ class SparseDictionary(Places, Trained, Configured, nn.Module):
 
     def latents(self, h: Tensor, mask: Tensor | None = None, k: int | None = None) -> Tensor:
         "Codes from pre-activations."
+        if mask is not None:
+            check_token_mask('mask', mask, h.shape[:-len(self.latent_shape)])
+        if k is not None:
+            k = check_positive('k', k)
+
         def select(s):
             return self.activation_function(s, mask, k)
         return gated(h, self.gates(), select)
 
     def encode(self, x: Tensor, return_hidden_pre: bool = False, mask: Tensor | None = None):
         "Latents (..., F) of (..., d); with `return_hidden_pre` also the pre-activations, never gated."
-        h = self.hidden(x)
+        check_flag('return_hidden_pre', return_hidden_pre)
+        h = self.hidden(self.as_input(x))
         z = self.latents(h, mask)
         return (z, h) if return_hidden_pre else z
 
@@ -667,7 +802,7 @@ class SparseDictionary(Places, Trained, Configured, nn.Module):
 
     def decode(self, z: Tensor) -> Tensor:
         "What latents (..., F) write, (..., d)."
-        y = self.product(z)
+        y = self.product(self.as_input(z, 'z', self.cfg.d_sae))
         return y if self.b_D is None else y + self.b_D
 
     def forward(self, x: Tensor) -> Tensor:
@@ -698,6 +833,9 @@ class SparseDictionary(Places, Trained, Configured, nn.Module):
         `total`, `reconstruction`, and where asked for `sparsity`, `pre_activation`, `auxk`; `z`, `y_hat`.
         """
         criterion = criterion or FamilyLoss()
+        check_number('penalty_share', penalty_share, least=0)
+        if not isinstance(batch, dict):
+            raise ValueError(f"batch: expected activations by place; got {shown(batch)}")
         parts, (z, _, y_hat) = criterion.parts(self, batch, dead, penalty_share, k)
         return dict(total=sum(parts.values()), **parts, z=z, y_hat=y_hat)
 
@@ -746,8 +884,24 @@ class SparseDictionary(Places, Trained, Configured, nn.Module):
         model = cls(cfg, decoder=from_config(arguments['decoder']))
         model.dataset_average_activation_norm = dict(arguments['norms'])
         if arguments['gate'] is not None:
-            model.gate = torch.zeros(arguments['gate'], dtype=cfg.dtype)
+            model.gate = torch.zeros(arguments['gate'], dtype=slow_dtype(cfg.dtype))
         return model
+
+    def _comparable(self, config: dict) -> dict:
+        told = super()._comparable(config)
+        if not told.get('norms'):
+            told.pop('norms', None)
+        cfg = config['cfg']
+        matters = set(cfg) - set(ONLY_HOW) - {'expansion_factor'}  # d_sae says that
+        matters -= set() if 'topk' in cfg['act_fn'] else {'top_k', 'k_per'}
+        matters -= set() if cfg['act_fn'] == 'jumprelu' else {'jumprelu_threshold_window'}
+        return told | {name: cfg[name] for name in cfg if name in matters}
+
+    def _load_from_state_dict(self, state_dict, prefix, local_metadata, *args):
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *args)
+        norms = (local_metadata.get('config') or {}).get('norms')
+        if norms and not self.dataset_average_activation_norm:
+            self.dataset_average_activation_norm = dict(norms)
 
     def extra_repr(self) -> str:
         cfg = self.cfg
@@ -775,6 +929,17 @@ def spliced_loss(kind: str, lm, ids: Int[Tensor, 'm context'], keep: Bool[Tensor
             stack.enter_context(splicing(lm, hook, change))
         return next_token_loss(lm(ids.to(lm.device)).logits, ids.to(lm.device))
 
+# %% ../nbs/25_family.ipynb #bdece2b6
+def check_means(means, model: SparseDictionary) -> dict:
+    "The mean activations at the places written, checked."
+    if not isinstance(means, dict):
+        raise ValueError(f"means: expected a dict, place -> (d,); got {shown(means)}")
+    missing = [hook for hook in model.cfg.hooks_out if hook not in means]
+    if missing:
+        raise ValueError(f"means: expected a mean at {', '.join(map(repr, missing))}; got {sorted(map(str, means))}")
+    d = model.cfg.d_model
+    return means | {hook: check_vector(f'means[{hook!r}]', means[hook], d) for hook in model.cfg.hooks_out}
+
 # %% ../nbs/25_family.ipynb #c982e484
 @torch.no_grad()
 def ce_recovered(lm, ids: Int[Tensor, 'm context'], keep: Bool[Tensor, 'm context'], model: SparseDictionary,
@@ -798,8 +963,11 @@ def ce_recovered(lm, ids: Int[Tensor, 'm context'], keep: Bool[Tensor, 'm contex
     ------
     ValueError : a `keep` of another shape, or one without neighbours
     """
-    if ids.shape != keep.shape:
-        raise ValueError(f"keep: expected shape {tuple(ids.shape)} to match ids; got {tuple(keep.shape)}")
+    if not isinstance(model, SparseDictionary):
+        raise ValueError(f"model: expected a model of the family; got {shown(model)}")
+    check_tokens(lm, ids, keep, 'lm')
+    batch_size = check_positive('batch_size', batch_size)
+    means = check_means(means, model)
     total = dict(clean=0., spliced=0., mean=0.)
     n = 0
     for x, some in zip(ids.split(batch_size), keep.split(batch_size)):

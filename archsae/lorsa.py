@@ -12,7 +12,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from .core import Bool, Configured, Float, Int, check_choice, check_positive, from_config, generator, seeded
+from archsae.core import (
+    Bool, Configured, Float, Int, SlowNumbers, check_choice, check_positive, fitted, from_config, generator, nonzero,
+    seeded, slow_dtype, unit_rows,
+)
 from archsae.family import (
     BaseSAEConfig, SparseDictionary, anchor_groups, archetypal_decoder, freeze_gate, group_means, plain_decoder,
     scale_atoms,
@@ -135,8 +138,10 @@ def rotate(u: Float[Tensor, '... T e'], omega: Float[Tensor, ' pairs'], adjacent
     return torch.cat([turned, rest], -1)
 
 # %% ../nbs/29_lorsa.ipynb #c924a560
-class QKNorm(nn.Module):
+class QKNorm(SlowNumbers, nn.Module):
     "Divide by the root mean square, at least in float32; gains for each head."
+
+    slow = 'w',
 
     def __init__(self, heads: int, width: int, eps: float):
         super().__init__()
@@ -201,6 +206,7 @@ class Patterns(SparseDictionary):
 
     def queries_keys(self, x: Float[Tensor, '... T d']) -> tuple[Tensor, Tensor]:
         "Queries and keys, each (..., H, T, e)."
+        x = self.as_input(x)
         if x.shape[-2] > self.cfg.n_ctx:
             raise ValueError(f"x: expected at most n_ctx = {self.cfg.n_ctx} positions; got {x.shape[-2]}")
         q = self._turned(x, self.W_Q, self.b_Q, getattr(self, 'ln_q', None))
@@ -261,7 +267,7 @@ class Lorsa(Patterns):
 
     def values(self, x: Float[Tensor, '... T d']) -> Float[Tensor, '... T k']:
         "One number for each latent and position."
-        return x @ self.W_V.T + self.b_V
+        return self.as_input(x) @ self.W_V.T + self.b_V
 
     def hidden(self, x: Float[Tensor, '... T d']) -> Float[Tensor, '... T k']:
         "Pre-activations, one fused attention a pattern."
@@ -308,13 +314,16 @@ def explicit_hidden(model: Lorsa, x: Float[Tensor, '... T d']) -> Float[Tensor, 
     return torch.stack(each, -1)
 
 # %% ../nbs/29_lorsa.ipynb #111d2756
-class BlockDictionary(Configured, nn.Module):
+class BlockDictionary(SlowNumbers, Configured, nn.Module):
     "Dictionaries above one another, with one scale for all beside their own."
+
+    slow = 'multiplier',
+    loose = 'blocks',  # which say themselves what they are
 
     def __init__(self, blocks: list):
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
-        self.register_buffer('multiplier', torch.zeros((), device=next(self.parameters()).device))
+        self.register_buffer('multiplier', torch.zeros((), dtype=slow_dtype(), device=next(self.parameters()).device))
 
     def _config(self) -> dict:
         return dict(blocks=[b.config for b in self.blocks])
@@ -327,7 +336,8 @@ class BlockDictionary(Configured, nn.Module):
         return self.multiplier.exp() * torch.cat([b.get_dictionary() for b in self.blocks])
 
     def forward(self, z: Float[Tensor, '... k']) -> Float[Tensor, '... d']:
-        return z @ self.get_dictionary()
+        D = self.get_dictionary()
+        return fitted('z', z, D) @ D
 
     def weights(self) -> Float[Tensor, 'k p']:
         "W of all blocks; zero where an atom may not go."
@@ -479,11 +489,6 @@ def attended(model: Lorsa, x: Float[Tensor, 'm T d'], keep: Bool[Tensor, 'm T'],
     return torch.cat(parts)
 
 
-def unit_rows(X: Float[Tensor, 'n d']) -> Float[Tensor, 'n d']:
-    "Rows of norm 1."
-    return X / X.norm(dim=1, keepdim=True)
-
-
 @torch.no_grad()
 def initialize_lorsa_with_mhsa(model: Lorsa, heads: Heads, x: Float[Tensor, '... d'], seed: int = 0) -> Lorsa:
     "Patterns copied; values and atoms of each block from the head whose pattern it has, `x` normalised inputs."
@@ -551,7 +556,7 @@ def fit_value_scale(model: Lorsa, x: Float[Tensor, 'm T d'], y: Float[Tensor, 'm
     x, y, mask = x[:contexts], y[:contexts], mask[:contexts]
     bias = 0 if model.b_D is None else model.b_D
     out = (model(x) - bias)[mask]
-    a = (out * (y[mask] - bias)).sum() / out.square().sum().clamp_min(1e-12)
+    a = (out * (y[mask] - bias)).sum() / nonzero(out.square().sum())
     model.scale_hidden(a.clamp_min(1e-3).expand(model.cfg.d_sae))
     return model
 
@@ -559,7 +564,7 @@ def fit_value_scale(model: Lorsa, x: Float[Tensor, 'm T d'], y: Float[Tensor, 'm
 @torch.no_grad()
 def even_out_heads(model: Lorsa, heads: int) -> Lorsa:
     "Atoms of every head with norm 1 on average, by one factor a head that its values take back."
-    n = model.decoder_norm().view(heads, -1).mean(1).clamp_min(1e-12)
+    n = nonzero(model.decoder_norm().view(heads, -1).mean(1))
     n = n.repeat_interleave(model.cfg.d_sae // heads)
     model.scale_hidden(n)
     if isinstance(model.decoder, BlockDictionary):

@@ -334,7 +334,8 @@ class RelaxedArchetypalDictionary(SlowNumbers, Configured, nn.Module):
 
     slow = 'multiplier',
     loose = 'init', 'refresh', 'delta_unit'
-    _is_new = False  # whether it was never brought back nor loaded: then it is, however near it may be
+    _is_new = False  # whether its first weights are to be brought back, however near they may be
+    _is_first = False  # whether it still has its first weights: not trained, not loaded
 
     def __init__(self, in_dimensions: int, nb_concepts: int, points: Float[Tensor, 'p d'], delta: float = 1.0,
                  use_multiplier: bool = True, device: str | torch.device = 'cpu', *,
@@ -350,7 +351,7 @@ class RelaxedArchetypalDictionary(SlowNumbers, Configured, nn.Module):
         self._init = list(init.shape) if isinstance(init, Tensor) else init
         self._cache = Cache()
         self._steps = 0
-        self._is_new = True
+        self._is_new = self._is_first = True
 
         points = check_matrix('points', points, in_dimensions, meta=True)
         points = points.detach().to(torch.get_default_dtype())
@@ -452,6 +453,7 @@ class RelaxedArchetypalDictionary(SlowNumbers, Configured, nn.Module):
         new, self._is_new = self._is_new, False
         stays = not new and is_on_simplex(self.W, self.rule) and cache.candidates is None
         if not stays:
+            self._is_first = new
             bring_back_(self.W, self.rule)
         self._shorten(new)
         self._move_support()
@@ -580,7 +582,7 @@ class RelaxedArchetypalDictionary(SlowNumbers, Configured, nn.Module):
 
     def _load_from_state_dict(self, state_dict, prefix, local_metadata, *args):
         super()._load_from_state_dict(state_dict, prefix, local_metadata, *args)
-        self._is_new = False
+        self._is_new = self._is_first = False
         delta = (local_metadata.get('config') or {}).get('delta', self.delta)
         if is_same(delta, self.delta):  # another device may have measured the points by one digit otherwise
             self._delta = delta
@@ -592,4 +594,5 @@ class RelaxedArchetypalDictionary(SlowNumbers, Configured, nn.Module):
 
     def _apply(self, *args, **kwargs):
         self._cache = Cache()
+        self._is_new = self._is_first  # in another precision first weights are to be right as well
         return super()._apply(*args, **kwargs)

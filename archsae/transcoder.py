@@ -10,10 +10,12 @@ import math
 from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
-from .core import Float, Int, check_choice, check_positive, generator, seeded
+from archsae.core import (
+    Float, Int, check_choice, check_flag, check_number, check_positive, generator, nonzero, seeded, shown,
+)
 from archsae.family import (
-    BaseSAEConfig, SparseDictionary, anchor_groups, archetypal_decoder, freeze_gate, group_means, plain_decoder,
-    reconstruction_loss, scale_atoms,
+    BaseSAEConfig, SparseDictionary, anchor_groups, anchors_asked, archetypal_decoder, check_place, freeze_gate,
+    group_means, plain_decoder, reconstruction_loss, scale_atoms,
 )
 from .relaxation import RelaxedArchetypalDictionary
 from .sae import DictionaryLayer
@@ -41,10 +43,11 @@ class SAEConfig(BaseSAEConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        if not self.hook_point_in:
-            raise ValueError(f"hook_point_in: expected the name of a place; got {self.hook_point_in!r}")
+        check_place('hook_point_in', self.hook_point_in)
         if self.hook_point_out is None:
             self.hook_point_out = self.hook_point_in
+        check_place('hook_point_out', self.hook_point_out)
+        self.use_glu_encoder = check_flag('use_glu_encoder', self.use_glu_encoder)
 
 # %% ../nbs/27_transcoder.ipynb #5d046bef
 def uniform(*shape: int, bound: float, seed: int = 0) -> Tensor:
@@ -54,6 +57,8 @@ def uniform(*shape: int, bound: float, seed: int = 0) -> Tensor:
 
 def check_atoms(decoder: nn.Module, n_atoms: int, d: int) -> nn.Module:
     "The decoder, if its atoms have the shape that the configuration tells."
+    if not hasattr(decoder, 'get_dictionary'):
+        raise ValueError(f"decoder: expected a dictionary, a module with get_dictionary(); got {decoder!r}")
     got = tuple(decoder.get_dictionary().shape)
     if got != (n_atoms, d):
         raise ValueError(f"decoder: expected {n_atoms} atoms of width {d}; got {got}")
@@ -80,6 +85,8 @@ class Transcoder(SparseDictionary):
                  decoder_uniform_bound: float = 1., encoder_factor: float = 1.):
         super().__init__(cfg)
         d, d_sae = cfg.d_model, cfg.d_sae
+        check_number('decoder_uniform_bound', decoder_uniform_bound, above=0)
+        encoder_factor = check_number('encoder_factor', encoder_factor)
         if decoder is None:
             decoder = plain_decoder(uniform(d_sae, d, bound=decoder_uniform_bound, seed=seed))
         self.decoder = check_atoms(decoder, d_sae, d)
@@ -98,6 +105,7 @@ class Transcoder(SparseDictionary):
 
     def hidden(self, x: Float[Tensor, '... d']) -> Float[Tensor, '... k']:
         "Pre-activations."
+        x = self.as_input(x)
         h = x @ self.W_E + self.b_E
         if self.cfg.use_glu_encoder:
             h = h * (x @ self.W_E_glu + self.b_E_glu).sigmoid()
@@ -123,7 +131,7 @@ class Transcoder(SparseDictionary):
     @torch.no_grad()
     def retie(self, factor: float = 1.):
         "Set the encoder to the atoms times `factor`, and return self."
-        self.W_E.copy_(factor * self.W_D.T)
+        self.W_E.copy_(check_number('factor', factor) * self.W_D.T)
         return self
 
     def directions(self) -> dict:
@@ -174,7 +182,7 @@ def move_norms(model: SparseDictionary, n: Tensor, gated: bool):
 def give_unit_norms(model: SparseDictionary) -> SparseDictionary:
     "Atoms of norm 1 and the same function, in place; for models with one decoder of free atoms."
     gated = check_may_have_unit_norms(model, DictionaryLayer, 'atoms')
-    n = model.decoder_norm().clamp_min(1e-12)
+    n = nonzero(model.decoder_norm())
     model.decoder._weights /= (n / model.decoder.multiplier.exp())[:, None]
     model.decoder.multiplier.zero_()
     move_norms(model, n, gated)
@@ -199,9 +207,10 @@ def geometric_median(Y: Float[Tensor, 'n d'], steps: int = 100, tol: float = 1e-
     "The point with the least sum of distances (Weiszfeld's iteration)."
     m = Y.mean(0)
     for _ in range(steps):
-        w = 1 / (Y - m).norm(dim=1).clamp_min(1e-12)
+        far = (Y - m).norm(dim=1)
+        w = 1 / far.clamp_min(1e-12 * nonzero(far.max()))  # a row at the median itself is not divided by zero
         new = (w[:, None] * Y).sum(0) / w.sum()
-        if (new - m).norm() <= tol * new.norm().clamp_min(1e-12):
+        if (new - m).norm() <= tol * new.norm():
             return new
         m = new
     return m
@@ -221,7 +230,7 @@ def set_decoder_norm(model: Transcoder, value: float, exact: bool = True) -> Tra
     "Free atoms of norm `value`, or, where not `exact`, of at most that."
     if isinstance(model.decoder, RelaxedArchetypalDictionary):
         raise ValueError("model: expected free atoms; got an archetypal decoder")
-    factor = value / model.decoder_norm().clamp_min(1e-12)
+    factor = value / nonzero(model.decoder_norm())
     if not exact:
         factor = factor.clamp_max(1)
     model.decoder._weights *= factor[:, None]
@@ -255,12 +264,12 @@ def start_in_subspace(model: Transcoder, Y: Float[Tensor, 'n d'], q: int) -> Tra
 @torch.no_grad()
 def start_with_mlp(model: Transcoder, mlp, X: Float[Tensor, 'n d']) -> Transcoder:
     "Atoms: what `mlp` (raw in, raw out) answers to a step along each encoder direction from the mean of `X`."
-    model.W_E /= model.W_E.norm(dim=0).clamp_min(1e-12)
+    model.W_E /= nonzero(model.W_E.norm(dim=0))
     mean = X.mean(0)
     step = (X - mean).norm(dim=1).mean()
     Y = mlp(mean + model.W_E.T * step)
     Y = Y - Y.mean(0)
-    model.decoder._weights.copy_(Y / Y.norm(dim=1, keepdim=True).clamp_min(1e-12))
+    model.decoder._weights.copy_(Y / nonzero(Y.norm(dim=1, keepdim=True)))
     return model
 
 
@@ -288,7 +297,7 @@ def fit_atom_scale(model: Transcoder, x: Float[Tensor, 'n d'], y: Float[Tensor, 
     "One factor for all atoms, by least squares on normalised inputs and labels."
     m = 0 if model.b_D is None else model.b_D
     y_hat = model.product(model.latents(model.hidden(x)))
-    factor = ((y - m) * y_hat).sum() / y_hat.square().sum().clamp_min(1e-12)
+    factor = ((y - m) * y_hat).sum() / nonzero(y_hat.square().sum())
     if factor > 0:
         scale_atoms(model.decoder, factor.item())
     if hasattr(model.activation_function, 'theta_inf'):
@@ -340,17 +349,21 @@ def anchored_transcoder(cfg: SAEConfig, data: dict | Float[Tensor, 'n d'], decod
     ValueError : an unknown decoder, or activations that do not fit the configuration
     """
     check_choice('decoder', decoder, DECODERS)
+    check_flag('paired', paired)
+    if not isinstance(cfg, SAEConfig):
+        raise ValueError(f"cfg: expected an SAEConfig; got {shown(cfg)}")
     if decoder == 'plain':
         model = Transcoder(cfg, seed=seed, decoder_uniform_bound=1 / math.sqrt(cfg.d_model))
-        return model.set_dataset_norms(model.as_batch(data))
+        return model.set_dataset_norms(model.as_batch(data, 'data'), name='data')
     archetypes = dict(init=init, support=support, refresh=refresh, delta_unit=delta_unit, rule=rule,
                       use_multiplier=use_multiplier)
     model = Transcoder(cfg, plain_decoder(torch.zeros(cfg.d_sae, cfg.d_model)))
-    data = model.as_batch(data)
-    model.set_dataset_norms(data)
+    data = model.as_batch(data, 'data')
+    model.set_dataset_norms(data, name='data')
     x, y = model.prepare(model.normalise(data)[0])
-    groups = anchor_groups(y, points or cfg.d_sae, how, seed)
-    start_at_events(model, x, y, groups, points or cfg.d_sae, delta, paired, seed, archetypes)
+    p = anchors_asked(points, cfg.d_sae, len(y))
+    groups = anchor_groups(y, p, how, seed)
+    start_at_events(model, x, y, groups, p, delta, paired, seed, archetypes)
     if decoder == 'anchor start':
         model.decoder = plain_decoder(model.W_D.detach())
     return fit_atom_scale(model.to(cfg.device, cfg.dtype), x[:4096], y[:4096])
