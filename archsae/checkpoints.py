@@ -704,6 +704,14 @@ def lorsa_tables(cfg: LorsaConfig) -> dict:
     return tables | dict(rotary_sin=angle.sin().float(), rotary_cos=angle.cos().float())
 
 
+def with_plain_atoms(model: SparseDictionary) -> SparseDictionary:
+    "The model with free atoms, and its thresholds to the last digit."
+    out, act = model.materialize(), model.activation_function
+    if hasattr(act, 'log_jumprelu_threshold'):
+        out.activation_function.log_jumprelu_threshold = nn.Parameter(act.log_jumprelu_threshold.detach().clone())
+    return out
+
+
 def upstream_state(model: SparseDictionary) -> dict:
     "All that upstream's strict loading asks for, in float32."
     cfg = model.cfg
@@ -739,7 +747,7 @@ def save_upstream(model: SparseDictionary, folder: str | Path) -> Path:
         raise ValueError(f"model: expected one of the family; got {type(model).__name__}")
     if model.standardisation is not None:
         raise ValueError("standardisation: expected none, since upstream has no place for one; got one")
-    model = without_gate(model.materialize())
+    model = without_gate(with_plain_atoms(model))
     return write_together(folder, {
         'config.json': json_writer(upstream_config(model)),
         'sae_weights.safetensors': tensor_writer(upstream_state(model), version=VERSION),

@@ -95,6 +95,8 @@ READ = {
         'jumprelu', without(V5 | dict(architecture='jumprelu'), 'apply_b_dec_to_input'), 'same'),
     'v5 topk': ('standard', V5 | TOPK_ARGS | dict(architecture='topk'), 'same'),
     'v5 topk, k outside': ('standard', without(V5 | dict(architecture='topk', k=9), 'activation_fn_kwargs'), 'same'),
+    'v5 topk without any k, of fewer than 100': (
+        'standard', without(V5 | dict(architecture='topk'), 'activation_fn_kwargs'), 'refused'),
     'v5 hook_z said': ('standard', V5 | dict(hook_name=HEADS, reshape_activations='hook_z'), 'same'),
     'v5 hook_z by its name': ('jumprelu', V5 | dict(hook_name=HEADS, architecture='jumprelu'), 'same'),
     'v5 hook_z, heads as they are': ('standard', V5 | dict(hook_name=HEADS, reshape_activations='none'), 'same'),
