@@ -14,8 +14,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from archsae.files import (
-    bad_file, check_finite, check_shapes, field, json_writer, read_header, read_json, read_tensors, tensor_writer,
-    write_together,
+    bad_file, check_finite, check_shapes, field, finite, json_writer, read_header, read_json, read_tensors,
+    tensor_writer, write_together,
 )
 from archsae.keeping import Format
 from archsae.pickles import Named, Record, read_torch, state_of_record, words_in
@@ -200,6 +200,13 @@ def on_raw(plain: Plain, read: tuple, written: tuple) -> Plain:
                           b_dec=plain.b_dec * std_out + mean_out)
 
 
+def check_numbers(model: nn.Module, library: str):
+    "Whether all weights are finite; one that is not trained to an end would be refused by whoever reads it."
+    for name, v in model.named_parameters():
+        if not finite(v.detach()):
+            raise refuse(model, library, f'NaN or Inf in {name}')
+
+
 def exact(plain: Plain) -> Plain:
     "The same in float64: what is added to a bias here may be taken off again when it is written."
     return plain._replace(**{name: v.double() for name, v in plain._asdict().items() if isinstance(v, Tensor)})
@@ -214,6 +221,7 @@ def plain_of(model: nn.Module, library: str) -> Plain:
         plain = exact(plain_of_family(model, library))
     else:
         raise refuse(model, library, 'no SAE')
+    check_numbers(model, library)
     if model.standardisation is None:
         return plain
     if plain.hook_in == plain.hook_out:
@@ -817,6 +825,7 @@ def facts_of(sae: SAE, kind: str) -> dict:
 def write_overcomplete(model: SAE, folder) -> Path:
     "Write `model.pth`, a state dict that overcomplete's class loads strictly, and `config.json` with what it lacks."
     kind = theirs_of(model)
+    check_numbers(model, 'overcomplete')
     state = {name: v.detach().cpu() for name, v in model.state_dict().items()}
     state.pop('running_threshold', None)
     if state.pop('dictionary.support', None) is not None:

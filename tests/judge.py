@@ -1,13 +1,15 @@
 """Gives hostile files to their readers in this process, and says what became of each: run by test_hostile.py and
 soak/fuzz.py as a child, with limits that a reader that believes a file would hit.
 
-    python tests/judge.py < names of cases, or nothing for all
+    python tests/judge.py            all cases of hostile.py
+    python tests/judge.py large      models of 70 MB, whole and with a NaN at the end
 
 Each case answers with a line of JSON: name, reader, how it ended ('refused', 'accepted' or 'foreign'), what was said,
 bytes of the files, bytes of memory beyond what was there before, seconds, and whether anything was executed."""
 import json
 import os
 import resource
+import shutil
 import signal
 import sys
 import tempfile
@@ -132,18 +134,52 @@ def prepare(folder: Path, room: int = 2**31) -> tuple[dict, Path]:
     return (readers, bases), mark
 
 
+def tell(name: str, reader: str, found: dict):
+    print(json.dumps(dict(name=name, reader=reader) | found), flush=True)
+
+
+def judge_large(folder: Path, readers: dict, mark: Path):
+    "Every format with a model of 70 MB, then with a number in it that is none."
+    import archsae
+    from archsae.transcoder import SAEConfig, Transcoder
+
+    sae = archsae.TopKSAE(512, 2**14, top_k=8)
+    family = Transcoder(SAEConfig(d_model=512, expansion_factor=32, act_fn='topk', top_k=8, hook_point_in='in',
+                                  norm_activation='inference', sparsity_include_decoder_norm=False))
+    for name in ('archsae', 'saelens', 'dictionary_learning', 'sparsify', 'overcomplete', 'language-model-saes'):
+        path = folder/name
+        archsae.save(family if name == 'language-model-saes' else sae, path, format=name)
+        tell('whole', name, watched(readers[name], path, path.name, False, mark))
+        spoil(path/hostile.PARTS[name][1])
+        tell('NaN at the end', name, watched(readers[name], path, path.name, False, mark))
+        shutil.rmtree(path)
+
+
+def spoil(weights: Path):
+    "The last number of a file becomes one that is none."
+    import torch
+
+    if weights.suffix == '.safetensors':
+        with open(weights, 'r+b') as f:
+            f.seek(-4, os.SEEK_END)
+            f.write(b'\xff\xff\xff\xff')
+        return
+    state = torch.load(weights)
+    last = [v for v in state.values() if v.ndim == 2][-1]
+    last[-1, -1] = float('nan')
+    torch.save(state, weights)
+
+
 def main():
-    wanted = set(sys.stdin.read().splitlines())
     with tempfile.TemporaryDirectory() as t:
         (readers, bases), mark = prepare(Path(t))
+        if 'large' in sys.argv:
+            return judge_large(Path(t), readers, mark)
         for n, case in enumerate(hostile.cases(bases)):
-            if wanted and case.name not in wanted:
-                continue
             place = Path(t)/f'{n}'
             place.mkdir()
             path = case.make(place)
-            found = watched(readers[case.reader], path, case.says, case.missing, mark)
-            print(json.dumps(dict(name=case.name, reader=case.reader) | found), flush=True)
+            tell(case.name, case.reader, watched(readers[case.reader], path, case.says, case.missing, mark))
 
 
 if __name__ == '__main__':

@@ -110,6 +110,9 @@ REFUSED = {
     ('dictionary_learning', 'norm'): "norm_activation is 'dataset-wise'",
     ('dictionary_learning', 'not known'): 'no threshold for inference yet',
     ('dictionary_learning', 'no SAE'): 'no SAE',
+    ('dictionary_learning', 'NaN'): 'NaN or Inf in dictionary._weights',
+    ('sparsify', 'NaN'): 'NaN or Inf in dictionary._weights',
+    ('overcomplete', 'NaN'): 'NaN or Inf in dictionary._weights',
     ('sparsify', 'relu'): 'its selection is relu, and sparsify has topk only',
     ('sparsify', 'q'): 'a selection of another kind',
     ('overcomplete', 'standardised'): 'its standardisation needs a bias of the decoder',
@@ -132,8 +135,13 @@ def unusual(name):
         'whole batch': lambda: BatchTopKSAE(6, 12, top_k=30, k_per='batch').set_threshold(.1),
         'relu': lambda: SAE(6, 12), 'no SAE': lambda: TopKSAE(6, 12).dictionary,
         'standardised': lambda: TopKSAE(6, 12).set_standardisation(torch.ones(6), torch.ones(6)),
+        'NaN': lambda: TopKSAE(6, 12, dictionary_params=dict(initializer=torch.ones(12, 6))),
         'attention': lambda: TopKSAE((5, 8), 12, encoder_module='attention_1b')}
-    return made[name]()
+    model = made[name]()
+    if name == 'NaN':
+        with torch.no_grad():
+            model.dictionary._weights[3, 2] = torch.nan
+    return model
 
 
 @pytest.mark.parametrize('format,name', REFUSED)

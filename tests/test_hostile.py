@@ -13,16 +13,20 @@ FLOOR = 64 * 2**20  # bytes of memory that a file of any size may take
 LEAST = 160
 
 
-@pytest.fixture(scope='module')
-def judged():
+def run_judge(*how):
     "What became of each case, by judge.py."
     script = Path(__file__).with_name('judge.py')
     env = dict(os.environ, OMP_NUM_THREADS='1')
     for name in ('ARCHSAE_CHECK_SHAPES', 'PYTHONPATH'):  # the readers as a user has them
         env.pop(name, None)
-    done = subprocess.run([sys.executable, script], input='', capture_output=True, text=True, env=env, timeout=600)
+    done = subprocess.run([sys.executable, script, *how], capture_output=True, text=True, env=env, timeout=600)
     assert done.returncode == 0, done.stderr[-2000:]
     return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.fixture(scope='module')
+def judged():
+    return run_judge()
 
 
 def named(rows):
@@ -53,3 +57,11 @@ def test_memory_stays_within_three_times_the_files(judged):
 
 def test_no_answer_takes_long(judged):
     assert not named(row for row in judged if row['seconds'] > 30)
+
+
+def test_models_of_70_megabytes_take_three_times_that_at_most():
+    "The file and the model are in memory, and a part of one of them again; what is refused takes no more."
+    judged = run_judge('large')
+    assert len(judged) == 12 and min(row['bytes'] for row in judged) > 6e7
+    assert not named(row for row in judged if row['memory'] > 3 * row['bytes'])
+    assert not named(row for row in judged if row['end'] != ('accepted' if row['name'] == 'whole' else 'refused'))
