@@ -621,7 +621,7 @@ def lead_of(path, records: dict) -> str:
     return leads[0]
 
 
-def read_torch(path, *, objects: bool = False, mapped: bool = False):
+def read_torch(path, *, objects: bool = False, mapped: bool = False, tensor: bool = False):
     """What a file of `torch.save` holds: tensors, numbers, texts, lists and dicts. Nothing that it names is called.
 
     Parameters
@@ -629,10 +629,11 @@ def read_torch(path, *, objects: bool = False, mapped: bool = False):
     path : of the file, a zip as torch has written since 1.6
     objects : also read pickled modules of torch and overcomplete, as `Record`
     mapped : leave the numbers in the file, which has to stay as it is
+    tensor : a single tensor is wanted, and not a dict
 
     Returns
     -------
-    A dict; with `objects` also a Record.
+    A dict, with `objects` also a Record; with `tensor` a tensor.
 
     Raises
     ------
@@ -647,9 +648,18 @@ def read_torch(path, *, objects: bool = False, mapped: bool = False):
         program = program_of(path, file, records[f'{lead}/data.pkl'], any(r.crc for r in records.values()))
         words = Words(path, Loader(path, file, records, lead, mapped), objects)
         found = run_program(path, program, words)
-    if not isinstance(found, (dict, Record) if objects else dict):
-        raise bad_file(path, 'pickle', 'a dict', type(found).__name__)
+    wanted = kind_wanted(objects, tensor)
+    if not isinstance(found, wanted):
+        raise bad_file(path, 'pickle', ' or '.join(kind.__name__ for kind in wanted), type(found).__name__)
     return found
+
+
+def kind_wanted(objects: bool, tensor: bool) -> tuple:
+    import torch
+
+    if tensor:
+        return (torch.Tensor,)
+    return (dict, Record) if objects else (dict,)
 
 
 def opened(path: Path):

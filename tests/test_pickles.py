@@ -50,6 +50,16 @@ def test_parameters_and_plain_values(tmp_path):
         {name: value[name] for name in ('step', 'rate', 'names', 'pair', 'on', 'big', 'low', 'kind')}
 
 
+def test_a_single_tensor_is_read_where_one_is_wanted(tmp_path):
+    rows = torch.randn(5, 3)
+    path = written(tmp_path/'rows.pt', rows)
+    assert torch.equal(read_torch(path, tensor=True), rows)
+    with pytest.raises(ValueError, match='rows.pt: pickle: expected dict; got Tensor'):
+        read_torch(path)
+    with pytest.raises(ValueError, match='w.pt: pickle: expected Tensor; got dict'):
+        read_torch(written(tmp_path/'w.pt', dict(rows=rows)), tensor=True)
+
+
 def test_files_without_checksums(tmp_path):
     before = torch.serialization.get_crc32_options()
     torch.serialization.set_crc32_options(False)

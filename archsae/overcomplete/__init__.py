@@ -22,6 +22,7 @@ from torch.utils.data import IterableDataset
 from .. import factorizations as _factorizations, metrics as _metrics, sae as _sae
 from .. import sparsity as _sparsity, training as _training
 from ..core import Float, check_positive
+from ..pickles import read_torch
 from ..pursuit import nonnegative_codes
 
 # %% ../../nbs/34_overcomplete.ipynb #b259e3b5
@@ -200,7 +201,7 @@ def load_directory(directory) -> list:
 def loaded(files: list, shuffled: bool, workers: int):
     "The tensors of files, in order, some of them read ahead by threads; their rows shuffled where asked."
     def read(path):
-        rows = torch.load(path, map_location='cpu', weights_only=True)
+        rows = read_torch(path, tensor=True)
         return rows[torch.randperm(len(rows))] if shuffled else rows
 
     with ThreadPoolExecutor(workers) as pool:
