@@ -12,10 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from archsae.activations import Activations
+from archsae.activations import Activations, numbers_of, one_number
 from archsae.codes import SparseCodes, decode
-from archsae.core import Bool, Float, Int, check_choice, check_positive, needs
+from archsae.core import (
+    Bool, Float, Int, as_real, check_choice, check_finite, check_matrix, check_number, check_positive, needs, shown,
+)
 from archsae.metrics import unit_atoms
+from archsae.vision import as_seen
 
 # %% ../nbs/23_concepts.ipynb #d46b2f42
 class Concepts(NamedTuple):
@@ -54,11 +57,23 @@ def concepts_of(sae, acts: Activations, batch_size: int = 8192) -> Concepts:
     sae : a trained SAE; it stays in the mode and on the device that it is in
     acts : tokens of images, on the scale that the SAE was trained on
     batch_size : tokens at a time
+
+    Raises
+    ------
+    ValueError : no SAE, no `Activations`, or those of another width
     """
-    training, dev = sae.training, next(sae.parameters()).device
+    batch_size = check_positive('batch_size', batch_size)
+    if not hasattr(sae, 'sparse') or not hasattr(sae, 'get_dictionary'):
+        raise ValueError(f"sae: expected an SAE of this package; got {type(sae).__name__}")
+    if not isinstance(acts, Activations):
+        raise ValueError(f"acts: expected Activations, tokens with their images; got {shown(acts)}")
+    training, weights = sae.training, next(sae.parameters())
+    check_matrix('acts', acts.A, sae.get_dictionary().shape[1])
     sae.eval()
-    parts = [nonzero_codes(sae.sparse(x.to(dev)).codes) for x in acts.A.split(batch_size)]
-    sae.train(training)
+    try:
+        parts = [nonzero_codes(sae.sparse(x.to(weights)).codes) for x in acts.A.split(batch_size)]
+    finally:
+        sae.train(training)
     values, index, counts = map(torch.cat, zip(*parts))
     starts = F.pad(counts.cumsum(0), (1, 0))
     return Concepts(acts, sae.get_dictionary().detach().cpu(), SparseCodes(values, index, sae.nb_concepts, starts))
@@ -66,10 +81,9 @@ def concepts_of(sae, acts: Activations, batch_size: int = 8192) -> Concepts:
 # %% ../nbs/23_concepts.ipynb #cd0ff4d5
 def firings(c: Concepts, atom: int) -> tuple[Int[Tensor, ' q'], Float[Tensor, ' q']]:
     "Where an atom fires, tokens in order, and how much."
-    if not 0 <= atom < c.codes.width:
-        raise ValueError(f"atom: expected a whole number from 0 to {c.codes.width - 1}; got {atom!r}")
+    atom = one_number('atom', atom, c.codes.width)
     t = c.codes.transposed()
-    part = slice(*t.offsets[int(atom):int(atom) + 2].tolist())
+    part = slice(*t.offsets[atom:atom + 2].tolist())
     return t.rows[part], c.codes.values[t.order[part]]
 
 
@@ -93,7 +107,8 @@ def token_maps(c: Concepts, atom: int, images) -> Float[Tensor, 'q h w']:
     h, w = c.acts.grid
     all_maps = torch.zeros(len(c.acts.labels), h * w)
     all_maps[image, place] = z.float()
-    return all_maps[torch.as_tensor(images)].view(-1, h, w)
+    which = numbers_of('images', images, len(all_maps), 'images') if len(images) else slice(0)
+    return all_maps[which].view(-1, h, w)
 
 # %% ../nbs/23_concepts.ipynb #761413ee
 def top_images(c: Concepts, atom: int, count: int = 4, among=None) -> Int[Tensor, ' q']:
@@ -108,11 +123,11 @@ def top_images(c: Concepts, atom: int, count: int = 4, among=None) -> Int[Tensor
 
     Raises
     ------
-    ValueError : no such atom, or a count below 1
+    ValueError : no such atom, a count below 1, or images that are not there
     """
     check_positive('count', count)
     best = peaks(c, atom)
-    among = torch.arange(len(best)) if among is None else torch.as_tensor(among)
+    among = torch.arange(len(best)) if among is None else numbers_of('among', among, len(best), 'images')
     order = best[among].argsort(descending=True, stable=True)[:count]
     return among[order[best[among][order] > 0]]
 
@@ -146,17 +161,17 @@ def heat_map(codes: Float[Tensor, 'h w'], cell: int = 15) -> np.ndarray:
 
     Raises
     ------
-    ValueError : an even `cell`
+    ValueError : an even `cell`, or codes that are no finite (h, w)
     """
+    codes = check_matrix('codes', codes)
     h, w = codes.shape
     size = h * check_cell(cell), w * cell
-    return F.interpolate(codes[None, None].float(), size, mode='bilinear', align_corners=False)[0, 0].numpy()
+    return F.interpolate(codes[None, None].float().cpu(), size, mode='bilinear', align_corners=False)[0, 0].numpy()
 
 # %% ../nbs/23_concepts.ipynb #50af1eb8
 def contour_level(heat: np.ndarray, percentile: float = 70.) -> float:
     "The heat from which on a pixel lies inside the contour, of pixels above zero; nan where the atom is not active."
-    if not 0 <= percentile <= 100:
-        raise ValueError(f"percentile: expected a number from 0 to 100; got {percentile!r}")
+    check_number('percentile', percentile, 0, 100)
     active = heat > 0
     return float(np.percentile(heat[active], percentile)) if active.any() else float('nan')
 
@@ -216,17 +231,21 @@ def draw_views(axs, c: Concepts, atom: int, images, view: str = 'contour', cell:
 
     Raises
     ------
-    ValueError : an unknown view, an even `cell`, no such atom
+    ValueError : an unknown view, an even `cell`, no such atom, images that are not there
     ImportError : matplotlib is not installed
     """
     needs('matplotlib', 'figures')
     check_choice('view', view, ('heat', 'contour', 'zoom'))
+    one_number('atom', atom, c.codes.width)
+    check_cell(cell)
     h, w = c.acts.grid
     for ax in axs:
         empty_frame(ax, h / w)
-    if len(axs) and not len(images):
-        axs[0].text(.5, .5, 'never\nfires', ha='center', va='center', color='.4', fontsize=8,
-                    transform=axs[0].transAxes)
+    if not len(images):
+        for ax in axs[:1]:
+            ax.text(.5, .5, 'never\nfires', ha='center', va='center', color='.4', fontsize=8,
+                    transform=ax.transAxes)
+        return
     for ax, i, codes in zip(axs, images, token_maps(c, atom, images)):
         picture, heat = thumbnail(c.acts.picture(i), (h, w), cell), heat_map(codes, cell)
         if view == 'heat':
@@ -249,15 +268,22 @@ def class_codes(c: Concepts) -> Float[Tensor, 'q k']:
     return total / tokens.clamp_min(1)[:, None]
 
 
+def class_list(classes, q: int) -> list[int]:
+    "One class or several of `q`, as a list, else a `ValueError`."
+    try:
+        found = [classes] if np.ndim(classes) == 0 else list(classes)
+        return [one_number('classes', i, q) for i in found or [None]]
+    except (TypeError, ValueError):
+        raise ValueError(f"classes: expected some of 0 to {q - 1}; got {shown(classes)}") from None
+
+
 def class_margin(acts: Activations, classes: list) -> tuple[Float[Tensor, ' d'], float]:
     """The logit of some classes, averaged, minus that of the mean class.
 
     Direction in raw token space, and bias, float64."""
     if acts.directions is None:
         raise ValueError(f"directions: expected class directions in token space; got none: {acts.note}")
-    bad = [q for q in classes if not 0 <= q < len(acts.directions)]
-    if bad or not len(classes):
-        raise ValueError(f"classes: expected some of 0 to {len(acts.directions) - 1}; got {bad or 'none'}")
+    classes = class_list(classes, len(acts.directions))
     V = acts.directions.double()
     b = torch.zeros(len(V)) if acts.bias is None else acts.bias
     return V[classes].mean(0) - V.mean(0), (b[classes].double().mean() - b.double().mean()).item()
@@ -290,7 +316,8 @@ def importance(c: Concepts, classes: list, means: Float[Tensor, 'q k'] | None = 
     ValueError : no class directions, or classes without images
     """
     v, b = class_margin(c.acts, classes)
-    means = class_codes(c) if means is None else means
+    classes = class_list(classes, len(c.acts.directions))
+    means = class_codes(c) if means is None else check_matrix('means', means, c.codes.width).double()
     images = c.acts.labels.bincount(minlength=len(c.acts.directions)).double()
     seen = [q for q in classes if images[q]]
     if not seen:
@@ -309,7 +336,7 @@ def rebuilt_logits(c: Concepts, images, without=()) -> Float[Tensor, 'q classes'
         row.index_add_(0, c.codes.index[part], c.codes.values[part].float())
     P[:, list(without)] = 0
     x = P / (t - c.acts.prefix) @ c.D * c.acts.std + c.acts.mean
-    return x @ c.acts.directions.T + (0 if c.acts.bias is None else c.acts.bias)
+    return x.to(c.acts.directions) @ c.acts.directions.T + (0 if c.acts.bias is None else c.acts.bias)
 
 # %% ../nbs/23_concepts.ipynb #efc1f8d1
 def ranked_agreement(contributions: Float[Tensor, 'q k'], cosines: Float[Tensor, ' k'], ranks: int = 10,
@@ -446,10 +473,15 @@ def rare_atoms(c: Concepts, share: float = .1, least: int = 5) -> Int[Tensor, ' 
 
 # %% ../nbs/23_concepts.ipynb #acc4d701
 def to_npf32(x) -> np.ndarray:
-    "A tensor, an array or a PIL image as a float32 array."
+    "A tensor, an array or a PIL image as a float32 array; an image of palette, with alpha or of 16 bits as it is seen."
+    if hasattr(x, 'getbands') and x.mode not in ('L', 'RGB'):  # of PIL
+        x = as_seen(x)
     if isinstance(x, Tensor):
         x = x.detach().cpu().float().numpy()
-    return np.asarray(x, dtype=np.float32)
+    try:
+        return np.asarray(x, dtype=np.float32)
+    except (TypeError, ValueError):
+        raise ValueError(f"image: expected a PIL image, an array or a tensor; got {shown(x)}") from None
 
 
 def np_channel_last(x) -> np.ndarray:
@@ -538,6 +570,23 @@ def __getattr__(name):
         return [create_alpha_cmap(color) for color in TAB10]
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
+# %% ../nbs/23_concepts.ipynb #abe1cca5
+def check_heatmaps(images, heatmaps, concept_id: int):
+    "Heat maps of any precision, a tensor or an array, for `brightest`; else a `ValueError`."
+    if not isinstance(images, (list, tuple, np.ndarray, Tensor)):
+        raise ValueError(f"images: expected a tensor, an array or a list of PIL images; got {shown(images)}")
+    maps = as_real('heatmaps', heatmaps)
+    if maps.ndim != 4 or 0 in maps.shape:
+        raise ValueError(f"heatmaps: expected shape (b, h, w, k); got {tuple(maps.shape)}")
+    if len(images) != len(maps):
+        raise ValueError(f"heatmaps: expected one for each of {len(images)} images; got {len(maps)}")
+    try:
+        one_number('concept_id', concept_id, maps.shape[-1])
+    except ValueError:
+        raise ValueError(f"concept_id: expected 0 to {maps.shape[-1] - 1}; got {shown(concept_id)}") from None
+    maps = check_finite('heatmaps', maps.detach()).cpu().float()
+    return maps if isinstance(heatmaps, Tensor) else maps.numpy()
+
 # %% ../nbs/23_concepts.ipynb #fd7dcee4
 def show(image, norm: bool = True, **style):
     "Draw an image of any kind into matplotlib's current axes; `style` is for `imshow`."
@@ -554,12 +603,7 @@ def top_pictures(images, heatmaps, concept_id: int):
     needs('matplotlib', 'figures')
     import matplotlib.pyplot as plt
 
-    if len(images) != len(heatmaps):
-        raise ValueError(f"heatmaps: expected one for each of {len(images)} images; got {len(heatmaps)}")
-    if heatmaps.ndim != 4:
-        raise ValueError(f"heatmaps: expected shape (b, h, w, k); got {tuple(heatmaps.shape)}")
-    if not 0 <= concept_id < heatmaps.shape[-1]:
-        raise ValueError(f"concept_id: expected 0 to {heatmaps.shape[-1] - 1}; got {concept_id}")
+    heatmaps = check_heatmaps(images, heatmaps, concept_id)
     for i, at in enumerate(brightest(heatmaps, concept_id)):
         image = images[int(at)]
         heat = interpolate_cv2(heatmaps[int(at), :, :, concept_id], get_image_dimensions(image))
@@ -597,6 +641,14 @@ def overlay_top_heatmaps(images, heatmaps, concept_id: int, cmap=None, alpha: fl
         axs.append(ax)
     return axs
 
+# %% ../nbs/23_concepts.ipynb #04f8415a
+def check_percentiles(percentiles) -> list[float]:
+    "Some percentiles as a list, else a `ValueError`."
+    wanted = "percentiles: expected at least one number from 0 to 100"
+    if not isinstance(percentiles, (list, tuple, np.ndarray)) or not len(percentiles):
+        raise ValueError(f"{wanted}; got {shown(percentiles)}")
+    return [check_number('percentiles', q, 0, 100) for q in percentiles]
+
 # %% ../nbs/23_concepts.ipynb #6771a071
 def evidence_top_images(images, heatmaps, concept_id: int, percentiles=None) -> list:
     """The ten brightest images of a concept, dark where its heat map is low.
@@ -614,7 +666,7 @@ def evidence_top_images(images, heatmaps, concept_id: int, percentiles=None) -> 
     ------
     ValueError, ImportError : as in `overlay_top_heatmaps`
     """
-    percentiles = np.linspace(50, 95, 10) if percentiles is None else percentiles
+    percentiles = np.linspace(50, 95, 10).tolist() if percentiles is None else check_percentiles(percentiles)
     axs = []
     for ax, image, heat in top_pictures(images, heatmaps, concept_id):
         mask = np.mean([heat > np.percentile(heat, q) for q in percentiles], 0)
@@ -667,7 +719,7 @@ def contour_top_image(images, heatmaps, concept_id: int, percentiles=None, cmap:
     ------
     ValueError, ImportError : as in `overlay_top_heatmaps`
     """
-    percentiles = [70] if percentiles is None else list(percentiles)
+    percentiles = [70] if percentiles is None else check_percentiles(percentiles)
     mpl = needs('matplotlib', 'figures')
     first, last = percentiles[0], percentiles[-1]
     axs = []
