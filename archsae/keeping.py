@@ -7,9 +7,11 @@ __all__ = []
 
 # %% ../nbs/A9_keeping.ipynb #474932fa
 import functools
+import hashlib
 import html
 import importlib
 import itertools
+import json
 import math
 import platform
 import re
@@ -23,8 +25,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from .core import Configured, from_config, needs, pick_device, shown, width_of
 from archsae.files import (
-    bad_file, check_shapes, field, finite, json_writer, read_header, read_json, read_tensors, replacing, sha256_of,
-    tensor_writer,
+    bad_file, check_shapes, field, finite, json_writer, printable, read_header, read_json, read_tensors, replacing,
+    sha256_of, tensor_writer,
 )
 
 # %% ../nbs/A9_keeping.ipynb #7b01253a
@@ -244,6 +246,12 @@ def scale_tensors(model: nn.Module) -> dict:
     return found
 
 
+def told_digest(facts: dict) -> str:
+    "The SHA-256 of what decides which model it is; it is kept with the weights, as theirs is kept here."
+    told = [facts[name] for name in ('config', 'counters', 'frozen', 'standardisation')]
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+
 def facts_of(model: nn.Module, state: dict, metrics: dict | None, data) -> dict:
     "All of `config.json` that does not depend on the other file."
     from archsae import __version__
@@ -270,7 +278,8 @@ def save_model(model: nn.Module, folder: str | Path, *, metrics: dict | None = N
     folder = Path(folder).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder/'config.json') as told, replacing(folder/'model.safetensors') as weights:
-        tensor_writer(state)(weights)  # takes its place first: the file that vouches for it comes last
+        # the weights take their place first, and the file that vouches for them last
+        tensor_writer(state, told=told_digest(facts))(weights)
         facts['weights'] = dict(file='model.safetensors', bytes=weights.stat().st_size, sha256=sha256_of(weights))
         json_writer(facts)(told)
         if told.stat().st_size > LARGEST:
@@ -288,6 +297,7 @@ class Stored(NamedTuple):
     places: list
     record: dict
     weights: dict | None
+    digest: str | None
 
 
 CHAPTERS = ('relaxation', 'sae', 'hull', 'pursuit', 'factorizations', 'transcoder', 'crosslayer', 'lorsa')
@@ -310,7 +320,7 @@ def read_facts(path: Path) -> Stored:
     stored = read_json(path, LARGEST)
     config = field(stored, 'config', dict, path)
     if set(stored) == {'archsae', 'config'}:
-        return Stored(config, {}, None, None, [], {}, None)
+        return Stored(config, {}, None, None, [], {}, None, None)
     field(stored, 'format', str, path, check='archsae'.__eq__, wanted="'archsae'")
     field(stored, 'version', int, path, check=VERSION.__ge__, wanted=f'a version up to {VERSION} (a newer archsae '
           'reads newer ones)')
@@ -319,7 +329,7 @@ def read_facts(path: Path) -> Stored:
     return Stored(
         as_written(config), field(stored, 'counters', dict, path), list_of_texts(stored, 'frozen', path),
         field(stored, 'tensors', dict, path), list_of_texts(stored, 'standardisation', path), as_written(record),
-        weights_told(stored, path))
+        weights_told(stored, path), told_digest(stored))
 
 # %% ../nbs/A9_keeping.ipynb #6a997599
 def list_of_texts(stored: dict, name: str, path: Path) -> list:
@@ -393,27 +403,67 @@ def check_told(path: Path, told: dict, own: dict, every: bool):
 # %% ../nbs/A9_keeping.ipynb #cbf3feab
 def made_from(path: Path, config: dict, make: Callable):
     "`make(config)`; whatever a constructor has against it is an error of the file."
+    wanted = f"arguments of a {str(config.get('class'))[:100]}"
     try:
         return make(config)
     except ValueError as e:
-        raise ValueError(f"{path}: {e}" if str(e).startswith('config') else f"{path}: config: {e}") from None
+        said = printable(' '.join(str(e).split()), 400)
+        if ': expected ' not in said:
+            raise bad_file(path, 'config', wanted, str(e.__cause__ or said)) from None
+        raise ValueError(f"{path}: {said}" if said.startswith('config') else f"{path}: config: {said}") from None
     except Exception as e:  # torch and Python have many words for numbers that are too large or of the wrong kind
-        raise bad_file(path, 'config', f"arguments of a {config.get('class')}", f'{type(e).__name__}: {e}') from None
+        raise bad_file(path, 'config', wanted, f'{type(e).__name__}: {e}') from None
+
+# %% ../nbs/A9_keeping.ipynb #c3b2be9d
+def restore_told(path: Path, model: nn.Module, stored: Stored):
+    "Give a model its counters, and freeze what was frozen; a folder of version 0.2 tells neither."
+    if stored.frozen is None:
+        return
+    parts = dict(model.named_modules())
+    missing = sorted(set(counters_of(model)) - set(stored.counters))
+    if missing:
+        raise bad_file(path, 'counters', f'{missing[0]!r} among them', ', '.join(stored.counters) or 'none')
+    for name, counters in stored.counters.items():
+        restore_counters(path, name, parts.get(name), counters)
+    restore_frozen(path, model, stored.frozen)
 
 
-def check_twin(path: Path, stored: Stored, weights: Path, header: dict) -> nn.Module:
-    "The model on paper, if its configuration and its shapes are those of the files."
+def restore_counters(path: Path, name: str, part, counters):
+    own = part._counters() if isinstance(part, Configured) else {}
+    if not isinstance(counters, dict) or set(counters) != set(own):
+        raise bad_file(path, f'counters.{name[:100]}', ', '.join(own) or 'no such part', counters)
+    for what in counters:
+        field(counters, what, int, path, check=range(2**63).__contains__, wanted='a whole number from 0')
+    part._restore_counters(counters)
+
+
+def restore_frozen(path: Path, model: nn.Module, frozen: list):
+    named = dict(model.named_parameters())
+    unknown = sorted(set(frozen) - set(named))
+    if unknown:
+        raise bad_file(path, 'frozen', 'names of parameters', unknown[0])
+    for name, p in named.items():
+        p.requires_grad_(name not in frozen)
+
+# %% ../nbs/A9_keeping.ipynb #bc06d426
+def check_twin(path: Path, stored: Stored, weights: Path, header: dict):
+    "Whether the model on paper has the configuration and the shapes of the files."
     kind = known_class(path, field(stored.config, 'class', str, f'{path}: config'))
     check_kinds(path, stored.config, kind)
     most = 4 * weights.stat().st_size + 2**24
     twin = made_from(path, stored.config, functools.partial(drawn, most=most, count=1000 + 100 * len(header)))
     check_told(path, stored.config, plain(twin.config, 'config'), every=stored.weights is not None)
+    restore_told(path, twin, stored)
     names = [f'standardisation/{what}/{place}' for place in stored.places for what in ('mean', 'std')]
     own = {name: tuple(entry['shape']) for name, entry in header.items() if name not in names}
     check_shapes(weights, header, expected_shapes(twin, own) | dict.fromkeys(names, (None,)))
     if stored.tensors is not None:
         check_precisions(path, stored.tensors, header)
-    return twin
+    whole = {name for name, v in tensors_of(twin).items() if not v.is_floating_point()}
+    for name, entry in header.items():
+        kinds = [code for code, kind in PRECISIONS.items() if ('float' in kind) != (name in whole)]
+        if entry['dtype'] not in kinds:
+            raise bad_file(weights, f'{name}: dtype', f"one of {', '.join(kinds)}", entry['dtype'])
 
 # %% ../nbs/A9_keeping.ipynb #91b9c37d
 PRECISIONS = dict(F64='float64', F32='float32', F16='float16', BF16='bfloat16', I64='int64', I32='int32', I16='int16',
@@ -446,14 +496,10 @@ def restore(model: nn.Module, stored: Stored, state: dict, path: Path) -> nn.Mod
     "Give a new model its numbers, counters and facts."
     scales = {name: state.pop(name) for name in list(state) if name.startswith('standardisation/')}
     model.load_state_dict(state, strict=True, assign=True)
-    parts = dict(model.named_modules())
-    for part in parts.values():
+    for part in model.modules():
         if hasattr(part, '_check_state'):
             part._check_state()
-    for name, counters in stored.counters.items():
-        restore_counters(path, name, parts.get(name), counters)
-    if stored.frozen is not None:
-        restore_frozen(path, model, stored.frozen)
+    restore_told(path, model, stored)
     if stored.places:
         mean, std = ({place: scales[f'standardisation/{what}/{place}'] for place in stored.places}
                      for what in ('mean', 'std'))
@@ -462,24 +508,6 @@ def restore(model: nn.Module, stored: Stored, state: dict, path: Path) -> nn.Mod
     model.record = stored.record
     return model
 
-
-def restore_counters(path: Path, name: str, part, counters):
-    own = part._counters() if isinstance(part, Configured) else {}
-    if not isinstance(counters, dict) or set(counters) != set(own):
-        raise bad_file(path, f'counters.{name[:100]}', ', '.join(own) or 'no such part', counters)
-    for what in counters:
-        field(counters, what, int, path, check=range(2**63).__contains__, wanted='a whole number from 0')
-    part._restore_counters(counters)
-
-
-def restore_frozen(path: Path, model: nn.Module, frozen: list):
-    named = dict(model.named_parameters())
-    unknown = sorted(set(frozen) - set(named))
-    if unknown:
-        raise bad_file(path, 'frozen', 'names of parameters', unknown[0])
-    for name, p in named.items():
-        p.requires_grad_(name not in frozen)
-
 # %% ../nbs/A9_keeping.ipynb #d8ea1670
 def load_model(folder: str | Path, device: str = 'cpu') -> nn.Module:
     "The model in a folder of `save_model`, in evaluation mode, each tensor in the precision it was kept in."
@@ -487,8 +515,10 @@ def load_model(folder: str | Path, device: str = 'cpu') -> nn.Module:
     folder = Path(folder).expanduser()
     path, weights = folder/'config.json', folder/'model.safetensors'
     stored = read_facts(path)
-    header, _ = read_header(weights)
+    header, about = read_header(weights)
     check_twin(path, stored, weights, header)
+    if about.get('told') != stored.digest:
+        raise bad_file(path, 'config', 'what it was when the weights were written (save both again)', 'another')
     check_weights(weights, stored.weights)
     state = {name: v.clone() for name, v in read_tensors(weights, may_be_infinite=True)[0].items()}
     check_numbers(state, functools.partial(bad_file, weights))
