@@ -244,7 +244,7 @@ def read_weights(path: Path, shapes_of=None) -> tuple[dict, dict]:
     check_numbers(path, state)
     return state, about
 
-
+# %% ../nbs/A3_checkpoints.ipynb #1148102d
 KINDS = {torch.bool: 'BOOL', torch.int64: 'I64', torch.float16: 'F16', torch.bfloat16: 'BF16', torch.float32: 'F32',
          torch.float64: 'F64'}
 
@@ -335,7 +335,7 @@ def named(path, make, *args, **kwargs):
     except ValueError as e:
         raise ValueError(f'{path}: {e}') from None
 
-
+# %% ../nbs/A3_checkpoints.ipynb #637f4cf5
 NOT_HUGE = ('d_model', 'd_sae', 'expansion_factor', 'top_k', 'n_qk_heads', 'd_qk_head', 'rotary_dim', 'rotary_scale',
             'n_ctx', 'old_context_len')
 
@@ -357,7 +357,7 @@ def checked_fields(stored: dict, path) -> dict:
             raise bad_file(path, name, 'a number up to 2^31', found[name])
     return found
 
-
+# %% ../nbs/A3_checkpoints.ipynb #4b8818a7
 OWN_FIELDS = {
     'archetypal': dict(delta=float, rule=str, use_multiplier=bool, support=(int, type(None))),
     'cross-layer': dict(delta=float, rule=str, gain=bool),
@@ -408,7 +408,7 @@ def archetypal_shapes(own: dict, atoms: int, cfg: BaseSAEConfig, there: dict, pr
         shapes |= {} if m is None else dict(support=(atoms, m))
     return {prefix + name: shape for name, shape in shapes.items()}
 
-
+# %% ../nbs/A3_checkpoints.ipynb #ee28fc79
 def sae_shapes(cfg: SAEConfig, own: dict | None, there: dict) -> dict:
     "The tensors of an SAE or transcoder."
     d, n = cfg.d_model, cfg.d_sae
@@ -444,7 +444,7 @@ def lorsa_shapes(cfg: LorsaConfig, own: dict | None, there: dict) -> dict:
     shapes |= {name: shape for name, shape in tables.items() if name in there}
     return shapes | (dict(W_O=(n, d)) if own is None else {})
 
-
+# %% ../nbs/A3_checkpoints.ipynb #398879f0
 SHAPES_OF = dict(sae=sae_shapes, lorsa=lorsa_shapes, clt=clt_shapes)  # sae_type -> its tensors
 
 
@@ -503,7 +503,7 @@ def read_family(folder: Path, changes: dict) -> tuple[BaseSAEConfig, dict | None
     state, norms = split_norms(state)
     return with_bias(cfg, state), own, state, norms
 
-
+# %% ../nbs/A3_checkpoints.ipynb #9bc3ce65
 def load_dictionary(path: str | Path, *, folded: bool | str | None = None, repair: bool = False,
                     batch: dict | None = None, batch_selection: bool | None = None, device: str = 'cpu',
                     dtype: torch.dtype | None = None) -> SparseDictionary:
@@ -678,7 +678,7 @@ def upstream_config(model: SparseDictionary) -> dict:
         raise ValueError(f"rotary_base: expected a whole number, as upstream has it; got {base}")
     return config | (dict(rotary_base=int(base)) if 'rotary_base' in config else {})
 
-
+# %% ../nbs/A3_checkpoints.ipynb #76aade4d
 def log_of_thresholds(theta: Float[Tensor, '...']) -> Float[Tensor, '...']:
     "Float32 logarithms whose exponential, in float32, is not below thresholds `theta`, and hardly above."
     floor = theta.float()
@@ -692,7 +692,7 @@ def log_of_thresholds(theta: Float[Tensor, '...']) -> Float[Tensor, '...']:
         aim = torch.where(low, torch.nextafter(aim, aim.new_tensor(torch.inf)), aim)
     return log
 
-
+# %% ../nbs/A3_checkpoints.ipynb #a4e380c3
 def lorsa_tables(cfg: LorsaConfig) -> dict:
     "What upstream stores of a Lorsa beside its weights: who may look where, and how positions turn."
     tables = dict(mask=torch.ones(cfg.n_ctx, cfg.n_ctx, dtype=torch.bool).tril(), IGNORE=torch.tensor(-torch.inf))
@@ -894,7 +894,7 @@ def place_facts(cfg: SAEConfig) -> dict:
         facts['hook_name_out'] = cfg.hook_point_out
     return facts
 
-
+# %% ../nbs/A3_checkpoints.ipynb #e18198a9
 def parts_of_transcoder(model: Transcoder) -> SAELensParts:
     "A model of the family, in evaluation mode, in parts; a latent without a gate is never active."
     check_saelens(model)
@@ -932,7 +932,7 @@ def selection_of(sae: SAE) -> type:
                          f"{type(sae).__name__}, whose {own[0]} is its own")
     return kind
 
-
+# %% ../nbs/A3_checkpoints.ipynb #c921364f
 def linear_encoder(sae: SAE) -> tuple:
     "Weight (k, d) and bias (k,) of an encoder that is one linear map at inference, in float64."
     encoder, bias = sae.encoder, None
@@ -956,7 +956,7 @@ def through_batch_norm(linear: nn.Linear, norm: nn.Module) -> tuple:
     shift = norm.bias.double() - norm.running_mean.double() * scale
     return linear.weight.double() * scale[:, None], linear.bias.double() * scale + shift
 
-
+# %% ../nbs/A3_checkpoints.ipynb #bb45f6ff
 def parts_of_sae(sae: SAE) -> SAELensParts:
     "An SAE of the package, in evaluation mode, in parts."
     kind, D = selection_of(sae), sae.get_dictionary().detach()
@@ -1003,7 +1003,7 @@ def on_raw(model: nn.Module, parts: SAELensParts) -> SAELensParts:
         raise ValueError(f"standardisation: expected one for each place; got none at {missing[0]!r}")
     return behind_standardisation(parts, *((means[hook], stds[hook]) for hook in model.places))
 
-
+# %% ../nbs/A3_checkpoints.ipynb #1be839dc
 def facts_of(model: nn.Module) -> dict:
     "What a model was here, for who reads its file elsewhere."
     from archsae import __version__

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/A12_saelens.ipynb #59e45e77
+# %% ../nbs/A12_saelens.ipynb #4a417433
 import re
 import warnings
 from pathlib import Path
@@ -16,7 +16,7 @@ from .core import Float
 from .files import bad_file, check_finite, field, json_writer, read_header, read_json, read_tensors
 from .files import tensor_writer, write_together
 
-# %% ../nbs/A12_saelens.ipynb #1f92f78f
+# %% ../nbs/A12_saelens.ipynb #391645fd
 class SAELensParts(NamedTuple):
     "What runs: ReLU, or the `k` largest, or what is above `threshold`, of `x W_enc + b_enc`; times W_dec, plus b_dec."
 
@@ -45,7 +45,7 @@ def without_subtraction(parts: SAELensParts) -> SAELensParts:
     taken = torch.cat([b @ columns.double() for columns in parts.W_enc.split(4096, dim=1)])
     return parts._replace(b_enc=(parts.b_enc.double() - taken).to(parts.b_enc), subtracts=False)
 
-# %% ../nbs/A12_saelens.ipynb #eb42d6f3
+# %% ../nbs/A12_saelens.ipynb #a2b22011
 RENAMED = dict(hook_point='hook_name', hook_point_head_index='hook_head_index', activation_fn_str='activation_fn')
 ABOUT = ('model_name', 'hook_name', 'model_class_name', 'hook_head_index', 'model_from_pretrained_kwargs',
          'prepend_bos', 'exclude_special_tokens', 'neuronpedia_id', 'context_size', 'seqpos_slice', 'dataset_path',
@@ -90,7 +90,7 @@ def as_version_6(stored: dict, path) -> dict:
     cfg['metadata'] = NOT_SAID | about | {name: given[name] for name in ABOUT if name in given}
     return cfg | topk_of_old(cfg, path)
 
-
+# %% ../nbs/A12_saelens.ipynb #949d7631
 def topk_of_old(cfg: dict, path) -> dict:
     "Architecture and k, where the activation function of an older file decides over them."
     arguments = field(cfg, 'activation_fn_kwargs', MAYBE_OBJECT, path, None) or {}
@@ -103,7 +103,7 @@ def topk_of_old(cfg: dict, path) -> dict:
         raise bad_file(path, 'activation_fn_kwargs', "a k, since activation_fn is 'topk'", arguments)
     return dict(architecture='topk') | ({} if k is None else dict(k=k))
 
-# %% ../nbs/A12_saelens.ipynb #ddd7a161
+# %% ../nbs/A12_saelens.ipynb #2a69316d
 BASE = ('W_enc', 'b_enc', 'W_dec', 'b_dec')
 TENSORS = dict(
     standard=BASE,
@@ -128,7 +128,7 @@ DTYPES = dict(float32=torch.float32, float64=torch.float64, float16=torch.float1
 FORMAT = '6.0.0'  # the version of SAELens that introduced the format that all is translated to
 NORMALIZED_OUTSIDE = ('none', 'expected_average_only_in', 'covariance_whitening')
 
-
+# %% ../nbs/A12_saelens.ipynb #93ae494d
 class Plan(NamedTuple):
     "What a configuration says, checked."
 
@@ -144,7 +144,7 @@ class Plan(NamedTuple):
     "select by the size of contributions, and call these the codes"
     metadata: dict
 
-
+# %% ../nbs/A12_saelens.ipynb #490ce382
 def choice(cfg: dict, name: str, choices, path, default) -> str:
     "A field that is one of some texts; of others that SAELens has the message says why not."
     value = field(cfg, name, str, path, *default)
@@ -167,7 +167,7 @@ def dtype_of(cfg: dict, path) -> torch.dtype | None:
         raise bad_file(path, 'dtype', f"one of {', '.join(DTYPES)}", repr(name))
     return DTYPES.get(short)
 
-
+# %% ../nbs/A12_saelens.ipynb #16d3bad4
 def plan_of(stored: dict, path) -> Plan:
     "What a configuration asks for; a `ValueError` that names the field where that cannot be."
     cfg = as_version_6(stored, path)
@@ -186,7 +186,7 @@ def plan_of(stored: dict, path) -> Plan:
     k = k_of(cfg, d_sae, path) if kind == 'topk' else None
     return Plan(kind, d_in, d_sae, d_out, k, dtype_of(cfg, path), subtracts, rescales, metadata)
 
-# %% ../nbs/A12_saelens.ipynb #a48bce24
+# %% ../nbs/A12_saelens.ipynb #856dec23
 def k_of(cfg: dict, d_sae: int, path) -> int:
     "How many latents a TopK SAE keeps; SAELens takes 100 where nothing is said."
     if 'k' not in cfg:
@@ -206,7 +206,7 @@ def kept_fields(cfg: dict, path, is_transcoder: bool) -> dict:
     found = dict(reshape_activations='none' if is_transcoder else shaped, normalize_activations=normalized)
     return {name: value for name, value in found.items() if value != 'none'}
 
-# %% ../nbs/A12_saelens.ipynb #a91f0730
+# %% ../nbs/A12_saelens.ipynb #ea45fd75
 FLOATS = ('F16', 'BF16', 'F32', 'F64')
 
 
@@ -237,7 +237,7 @@ def read_state(path: Path, plan: Plan) -> dict:
                        'rows of W_dec by them', f'numbers from {factor.min():g} to {factor.max():g}')
     return state
 
-
+# %% ../nbs/A12_saelens.ipynb #6075d336
 def thresholds_of(path, state: dict, plan: Plan) -> Tensor | None:
     "Thresholds of the latents, if they have any; SAELens begins with 0."
     found = state.get('threshold')
@@ -257,7 +257,7 @@ def magnitude_threshold(state: dict) -> dict:
     threshold = (bias - r.exp() * gate).clamp_min(0)
     return dict(W_enc=state['W_enc'].double() * r.exp(), b_enc=bias, threshold=threshold)
 
-# %% ../nbs/A12_saelens.ipynb #2eb8cd25
+# %% ../nbs/A12_saelens.ipynb #5382b7fa
 @torch.no_grad()
 def read_parts(folder, scaling_factor: float | None = None) -> SAELensParts:
     "What a folder of SAELens says, of any version; `scaling_factor` is what inputs were multiplied with in training."
@@ -295,7 +295,7 @@ def scaled(parts: SAELensParts, factor: float | None, path) -> SAELensParts:
     return parts._replace(W_enc=parts.W_enc * factor, W_dec=parts.W_dec / factor, b_dec=parts.b_dec / factor,
                           metadata=rest)
 
-# %% ../nbs/A12_saelens.ipynb #347682bf
+# %% ../nbs/A12_saelens.ipynb #9b066cb4
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
@@ -340,7 +340,7 @@ def write_parts(parts: SAELensParts, folder) -> Path:
         'sae_weights.safetensors': tensor_writer(state),
     })
 
-# %% ../nbs/A12_saelens.ipynb #6a952d19
+# %% ../nbs/A12_saelens.ipynb #18f6dd66
 @torch.no_grad()
 def last_not_kept(keeps, start: Tensor, most: int = 64) -> Tensor:
     "For each latent the largest pre-activation that `keeps` (pre-activations -> bool) does not keep, near `start`."
