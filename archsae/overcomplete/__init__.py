@@ -34,6 +34,8 @@ class BatchTopKSAE(_sae.BatchTopKSAE):
     As there.
     """
 
+    strict = False  # what is at the threshold counts
+
     def __init__(self, input_shape: int | tuple, nb_concepts: int, top_k: int | None = None,
                  threshold_momentum: float = 0.9, encoder_module: str | nn.Module | None = None,
                  dictionary_params: dict | None = None, device='cpu', *, k_per: str = 'batch'):
@@ -44,6 +46,24 @@ class BatchTopKSAE(_sae.BatchTopKSAE):
 def r2_score(x: Float[Tensor, 'n d'], x_hat: Float[Tensor, 'n d'], center: str = 'global') -> float:
     "`archsae.metrics.r2_score` with one mean for all numbers."
     return _metrics.r2_score(x, x_hat, center)
+
+# %% ../../nbs/34_overcomplete.ipynb #59506905
+class JumpSAE(_sae.JumpSAE):
+    "`archsae.sae.JumpSAE` whose thresholds let pass what is equal to them."
+
+    strict = False
+
+
+class RAJumpSAE(_sae.RAJumpSAE):
+    "`archsae.sae.RAJumpSAE` whose thresholds let pass what is equal to them."
+
+    strict = False
+
+
+class RABatchTopKSAE(_sae.RABatchTopKSAE):
+    "`archsae.sae.RABatchTopKSAE` whose threshold for inference lets pass what is equal to it."
+
+    strict = False
 
 # %% ../../nbs/34_overcomplete.ipynb #1f95cbe4
 def cosine_distances(x: Float[Tensor, 'k d'], y: Float[Tensor, 'q d']) -> Float[Tensor, 'k q']:
@@ -89,7 +109,8 @@ cauchy_kernel = Kernel('cauchy')
 
 def jump_relu(x: Tensor, threshold: Tensor, kernel_fn='silverman', bandwidth: float = 1e-3, legacy_scale: bool = False):
     "`archsae.sparsity.jump_relu` with one of the kernels above or its name."
-    return _sparsity.jump_relu(x, threshold, getattr(kernel_fn, 'name', kernel_fn), bandwidth, legacy_scale)
+    kernel = getattr(kernel_fn, 'name', kernel_fn)
+    return _sparsity.jump_relu(x, threshold, kernel, bandwidth, legacy_scale, strict=False)
 
 
 def heaviside(x: Tensor, threshold: Tensor, kernel_fn='silverman', bandwidth: float = 1e-3, legacy_scale: bool = False):
@@ -186,7 +207,7 @@ def batched_matrix_nnls(D: Float[Tensor, 'n k d'], X: Float[Tensor, 'n d'], max_
     return nonnegative_codes(D @ D.mT, (D @ X[..., None])[..., 0], Z, max_iter, tol)
 
 
-for kind in (BatchTopKSAE, NMF, SemiNMF, ConvexNMF, ArchetypalAnalysis):
+for kind in (BatchTopKSAE, JumpSAE, RAJumpSAE, RABatchTopKSAE, NMF, SemiNMF, ConvexNMF, ArchetypalAnalysis):
     kind._kind = kind.__name__  # a saved configuration names the library's own class
 
 # %% ../../nbs/34_overcomplete.ipynb #f3b7e400
@@ -320,22 +341,22 @@ PLACES = {
         .: ArchetypalAnalysis""",
     'optimization.utils': '.: batched_matrix_nnls',
     'sae': """
-        sae: SAE TopKSAE JumpSAE QSAE RATopKSAE RAJumpSAE RABatchTopKSAE DictionaryLayer
+        sae: SAE TopKSAE QSAE RATopKSAE DictionaryLayer
         sae: MLPEncoder AttentionEncoder ResNetEncoder EncoderFactory
         relaxation: RelaxedArchetypalDictionary
         pursuit: MpSAE OMPSAE
         training: CosineScheduler mse_l1
-        .: BatchTopKSAE train_sae jump_relu heaviside""",
+        .: BatchTopKSAE JumpSAE RAJumpSAE RABatchTopKSAE train_sae jump_relu heaviside""",
     'sae.base': 'sae: SAE',
     'sae.topk_sae': 'sae: TopKSAE',
     'sae.batchtopk_sae': '.: BatchTopKSAE',
-    'sae.jump_sae': """
-        sae: JumpSAE
-        .: jump_relu heaviside""",
+    'sae.jump_sae': '.: JumpSAE jump_relu heaviside',
     'sae.qsae': 'sae: QSAE',
     'sae.mp_sae': 'pursuit: MpSAE',
     'sae.omp_sae': 'pursuit: OMPSAE',
-    'sae.rasae': 'sae: RATopKSAE RAJumpSAE RABatchTopKSAE',
+    'sae.rasae': """
+        sae: RATopKSAE
+        .: RAJumpSAE RABatchTopKSAE""",
     'sae.archetypal_dictionary': 'relaxation: RelaxedArchetypalDictionary',
     'sae.dictionary': """
         sae: DictionaryLayer normalize_l2 normalize_l1 normalize_max_l2 normalize_max_l1 normalize_identity""",
@@ -371,12 +392,12 @@ PLACES = {
 FRONT = """
     factorizations: SkPCA SkICA SkNMF SkKMeans SkDictionaryLearning SkSparsePCA SkSVD
     vision: DinoV2 SigLIP ViT ResNet ConvNeXt
-    sae: SAE TopKSAE JumpSAE DictionaryLayer MLPEncoder ResNetEncoder AttentionEncoder EncoderFactory
+    sae: SAE TopKSAE DictionaryLayer MLPEncoder ResNetEncoder AttentionEncoder EncoderFactory
     relaxation: RelaxedArchetypalDictionary
     concepts: overlay_top_heatmaps zoom_top_images contour_top_image evidence_top_images
     metrics: l0 l1 l2 lp avg_l1_loss avg_l2_loss relative_avg_l1_loss relative_avg_l2_loss hoyer kappa_4
     metrics: dead_codes hungarian_loss cosine_hungarian_loss dictionary_collinearity
-    .: NMF ConvexNMF SemiNMF BatchTopKSAE r2_score wasserstein_1d frechet_distance"""
+    .: NMF ConvexNMF SemiNMF BatchTopKSAE JumpSAE r2_score wasserstein_1d frechet_distance"""
 
 # %% ../../nbs/34_overcomplete.ipynb #dd670e7c
 def places_of(text: str) -> dict:
