@@ -81,6 +81,12 @@ def as_threshold(theta: float | Float[Tensor, '...'], x: Tensor) -> Float[Tensor
         raise ValueError(f"theta: expected a number or a shape that broadcasts to {wanted}; got {got}")
     return theta
 
+
+def as_kept(x) -> Tensor:
+    "`x` as a tensor; that of a batch that kept no code at all is empty, which is no mistake."
+    is_empty = isinstance(x, Tensor) and x.shape == (0,)
+    return as_real('x', x) if is_empty else check_input('x', x)
+
 # %% ../nbs/06_sparsity.ipynb #6c5d3e27
 def is_above(x: Tensor, theta: Tensor, strict: bool) -> Tensor:
     "`x > theta`, or `x >= theta`."
@@ -260,7 +266,7 @@ def jump_relu(x: Float[Tensor, '*n k'], theta: float | Float[Tensor, '...'], ker
     check_kernel(kernel, bandwidth)
     check_flag('legacy_scale', legacy_scale)
     check_flag('strict', strict)
-    x = check_input('x', x)
+    x = as_kept(x)
     return JumpReLU.apply(x, as_threshold(theta, x), kernel, bandwidth, legacy_scale, strict)
 
 # %% ../nbs/06_sparsity.ipynb #8d604a07
@@ -292,5 +298,5 @@ def heaviside(x: Float[Tensor, '*n k'], theta: float | Float[Tensor, '...'], ker
     """
     check_kernel(kernel, bandwidth)
     check_flag('legacy_scale', legacy_scale)
-    x = check_input('x', x)
+    x = as_kept(x)
     return Heaviside.apply(x, as_threshold(theta, x), kernel, bandwidth, legacy_scale)
