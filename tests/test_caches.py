@@ -84,6 +84,7 @@ def remember(log=None):
 def begin(answer, folder, prepare, work, arguments):
     "In a child: what `work` says, and what was warned of."
     torch.set_num_threads(1)
+    answer.send('begun')
     try:
         os.environ['ARCHSAE_CACHE'] = str(folder)
         if prepare is not None:
@@ -104,6 +105,7 @@ class Child:
         self.process = SERVER.Process(target=begin, args=(mouth, folder, prepare, work, arguments))
         self.process.start()
         mouth.close()
+        assert self.ear.poll(60) and self.ear.recv() == 'begun'
 
     def answer(self, limit=60):
         "('fine', result, warnings), (kind of error, its text, []) or ('dead', exit code, [])."

@@ -1,9 +1,17 @@
 "archsae_figures from the command line, on real chapters and on broken ones, and what is committed in figures/."
 import json
+import math
+import os
+import pty
 import shutil
+import subprocess
 import nbformat
 import pytest
-from archsae.book.figures import archsae_figures, chapters, declared_figures, name_of
+from conftest import BIN
+from archsae.book.estimate import WORK, estimate, show_estimate
+from archsae.book.figures import (
+    absolute_source, archsae_figures, chapters, declared_figures, draw_figures, name_of, plan,
+)
 from archsae.book.scales import SCALES
 
 KEYS = {'name', 'chapter', 'scale', 'source', 'params', 'seeds', 'rows', 'volatile'}
@@ -48,15 +56,65 @@ def test_two_runs_agree(shell, root, tmp_path):
     (['--device', 'cuda:99'], 'device: expected'),
     (['--jobs', '0'], 'jobs: expected'),
     (['--only', 'poetry'], 'only: expected a chapter that draws figures'),
-    (['--only', 'sparsty'], 'did you mean sparsity?'),
+    (['--only', 'sparsty'], "got 'sparsty'; did you mean sparsity or"),
+    (['--skip', '06_sparsty'], "got '06_sparsty'; did you mean 06_sparsity or"),
     (['--param', 'no_such=1'], 'got no_such'),
+    (['--only', 'delta', '--param', "sizes={'epoch': 1}"], "chapter delta; got 'epoch'; did you mean epochs or"),
+    (['--only', 'delta', '--param', 'sizes=small'], "sizes: expected a dict such as {'k': 8}; got 'small'"),
+    (['--source', 'images:resnet10t'], 'source: expected images:MODEL:FOLDER[:CHECKPOINT]'),
+    (['--source', 'images:resnet10t:/no/such'], 'folder: expected a folder of images'),
+    (['--source', 'images:resnet10tt:~'], 'model: expected a name that timm knows, such as resnet10t'),
+    (['--source', 'text:gpt2:/no/such.txt'], "there is no file '/no/such.txt'"),
+    (['--imagenet', '/no/such'], 'folder: expected a folder of images'),
 ])
 def test_bad_options_stop_before_anything_runs(monkeypatch, capsys, root, tmp_path, options, message):
     monkeypatch.chdir(root)
     with pytest.raises(SystemExit) as e:
         archsae_figures(['--figures', str(tmp_path/'figures'), *options])
-    assert e.value.code == 2 and message in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert e.value.code == 2 and message in said and len(said.splitlines()) == 1
     assert not (tmp_path/'figures').exists()
+
+
+@pytest.mark.parametrize('answer', ['n', '\x04'])
+def test_somebody_who_is_asked_and_says_no(root, tmp_path, answer):
+    "At a real terminal: one plain sentence, no usage, no error."
+    ours, theirs = pty.openpty()
+    command = [BIN/'archsae_figures', '--scale', 'paper', '--only', 'sparsity', '--figures', tmp_path/'figures']
+    run = subprocess.Popen(command, cwd=root, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    os.close(theirs)
+    os.write(ours, f'{answer}\n'.encode())
+    said, _ = run.communicate(timeout=300)
+    os.close(ours)
+    assert run.returncode == 0 and said.endswith('nothing was run\n'), said
+    assert 'usage' not in said and 'rror' not in said and 'left out' in said
+    assert not (tmp_path/'figures').exists()
+
+
+@pytest.mark.parametrize('source', ['digits', 'images:resnet10t:photos'])
+def test_every_chapter_is_estimated_at_the_papers_sizes(root, tmp_path, monkeypatch, source):
+    "At full sizes; only the steps whose speed is measured are small."
+    if source != 'digits':
+        source = source.replace('photos', str(photo_folder(tmp_path/'photos')))
+    jobs = plan(chapters(root/'nbs'), dict(scale='paper', source=source))
+    rows, about = estimate(jobs, 'cpu', most=1e6)
+    done = {row['chapter'] for row in rows if row['trainings']}
+    assert done == {job.path.stem for job in jobs if name_of(job.path) in WORK}
+    for row in rows:
+        numbers = [row[name] for name in ('tokens', 'operations', 'bytes', 'hours')]
+        assert all(math.isfinite(number) and number > 0 for number in numbers), row
+    assert all(name in show_estimate(rows, about) for name in done)
+
+
+def test_a_tilde_in_every_path(tmp_path, monkeypatch):
+    monkeypatch.setenv('HOME', str(tmp_path))
+    photo_folder(tmp_path/'photos')
+    assert absolute_source('images:resnet10t:~/photos') == f"images:resnet10t:{tmp_path/'photos'}"
+    (tmp_path/'nbs').mkdir()
+    chapter(tmp_path/'nbs', '03_right', RIGHT)
+    done = draw_figures(figures='~/figures', out='~/out', nbs='~/nbs')
+    assert [r.error for r in done] == [None]
+    assert (tmp_path/'out/03_right.ipynb').is_file() and (tmp_path/'figures/right_one.png').is_file()
 
 
 def test_outside_of_a_checkout(shell):
@@ -171,8 +229,7 @@ def test_scale_paper_end_to_end(shell, root, tmp_path, monkeypatch):
 def test_committed_figures(root):
     "Every figure that a chapter declares is committed at laptop scale, with its numbers, and nothing else is."
     declared = {n: name_of(p) for p in chapters(root/'nbs') for n in declared_figures(p)}
-    tables = ('claims', 'exchange_')  # the ledger, and what comparisons with other libraries measured: no pictures
-    files = [p for p in (root/'figures').glob('*.json') if not p.stem.startswith(tables)]
+    files = [p for p in (root/'figures').glob('*.json') if p.stem != 'claims']  # the ledger is no figure
     committed = {p.stem: check_figure(p) for p in files}
     assert set(declared) <= set(committed)
     assert {p.stem for p in (root/'figures').glob('*.png')} == set(committed)

@@ -275,15 +275,24 @@ def train_operations(t: Training, n: int, d: int) -> tuple:
     return steps * operations(shape, family), steps * 4 * numbers_moved(shape, family)
 
 
+def halved(shape: Shape) -> Shape:
+    "Points and atoms, then tokens, halved; there are no fewer atoms than active ones."
+    if max(shape.k, shape.p) <= 512 and shape.B > 64:
+        return shape._replace(B=shape.B // 2)
+    if shape.k >= shape.p and shape.k > shape.active:
+        return shape._replace(k=max(shape.k // 2, shape.active))
+    if shape.p > 1:
+        return shape._replace(p=shape.p // 2)
+    return shape._replace(B=max(shape.B // 2, min(shape.B, 64)))
+
+
 def small_enough(shape: Shape, family: str, most: float) -> Shape:
-    "Points and atoms, then tokens, halved until a step has at most `most` operations."
+    "The shape, halved until a step has at most `most` operations, or there is nothing left to halve."
     while operations(shape, family) > most and max(shape.k, shape.p, shape.B) > 64:
-        if max(shape.k, shape.p) <= 512 and shape.B > 64:
-            shape = shape._replace(B=shape.B // 2)
-        elif shape.k >= shape.p:
-            shape = shape._replace(k=max(shape.k // 2, shape.active, 1))
-        else:
-            shape = shape._replace(p=shape.p // 2)
+        smaller = halved(shape)
+        if smaller == shape:
+            break
+        shape = smaller
     return shape
 
 
