@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 import torch
 from torch import Tensor, nn
+from archsae.core import REAL
 from archsae.files import (
     bad_file, check_finite, check_shapes, field, finite, json_writer, read_header, read_json, read_tensors,
     tensor_writer, write_together,
@@ -64,7 +65,7 @@ def known_sizes(path, stored: dict, names: dict) -> dict:
 def numbers_of(path, state: dict, names) -> dict:
     "Tensors of real numbers, finite, in float32 as their own classes have them."
     for name in names:
-        if not state[name].is_floating_point():
+        if state[name].dtype not in REAL:
             raise bad_file(path, name, 'real numbers', str(state[name].dtype))
     found = {name: state[name] for name in names}
     check_finite(path, found)
@@ -404,12 +405,14 @@ def read_sparsify(path, device='cpu') -> Transcoder:
     check_shapes(weights, header, {name: tuple(sizes[a] for a in letters.split()) for name, letters in CODER.items()})
     top_k = field(stored, 'k', int, config, 32, check=lambda n: 1 <= n <= k, wanted=f'a whole number from 1 to {k}')
     state, _ = read_tensors(weights)
-    if not all(v.is_floating_point() for v in state.values()):
-        raise bad_file(weights, 'tensors', 'real numbers', 'whole ones')
+    for name, v in state.items():
+        if v.dtype not in REAL:
+            raise bad_file(weights, name, 'real numbers', str(v.dtype))
     W, bias = state['encoder.weight'], state['b_dec']
     b = state['encoder.bias'] - (0 if transcode else (W.float() @ bias.float()).to(bias))
-    hooks = (f'{folder.name}.in', f'{folder.name}.out') if transcode else (folder.name, folder.name)
-    return model_of(Plain(W, b, state['W_dec'], bias, 'topk', top_k, None, *map(str, hooks))).to(device)
+    place = folder.resolve().name or 'unknown'
+    hooks = (f'{place}.in', f'{place}.out') if transcode else (place, place)
+    return model_of(Plain(W, b, state['W_dec'], bias, 'topk', top_k, None, *hooks)).to(device)
 
 
 @torch.no_grad()
@@ -453,38 +456,44 @@ def encoder_in(path, state: dict) -> str:
         raise bad_file(path, 'encoder', f"one of {', '.join(ENCODERS)}, tied or untied", name)
     return name
 
-# %% ../nbs/A11_exchange.ipynb #ac00001a
-ENCODER_DIMS = {
-    'encoder.final_block.0.weight': 'k d', 'encoder.final_block.0.bias': 'k', 'encoder.final_block.1.weight': 'k',
-    'encoder.final_block.1.bias': 'k', 'encoder.weight': 'k d', 'encoder.bias': 'k',
-}
+# %% ../nbs/A11_exchange.ipynb #ac00001b
+def weights_of(encoder: str) -> dict:
+    "The matrices of an encoder, name -> 'k d': all in it that is large."
+    if encoder in ('identity', 'tied'):
+        return {}
+    if encoder == 'untied':
+        return {'encoder.weight': 'k d'}
+    blocks = int(encoder.rstrip('b')[-1]) if encoder != 'linear' else 1
+    hidden = {f'encoder.mlp_blocks.{n}.0.weight': 'd d' for n in range(blocks - 1)}
+    if encoder.startswith('resnet'):
+        hidden = {f'encoder.resnet_blocks.{n}.conv{i}.weight': 'd d s s' for n in range(blocks) for i in (1, 2)}
+    return hidden | {'encoder.final_block.0.weight': 'k d'}
 
 
-def sizes_in(path, state: dict) -> dict:
-    "The sizes k, d and p that the tensors agree on; nothing that is built from them is larger than the file."
-    for name, v in state.items():
-        if not isinstance(name, str) or not isinstance(v, Tensor):
-            raise bad_file(path, str(name), 'a tensor', type(v).__name__)
-    archetypal = 'dictionary.W' in state
+def sizes_in(path, state: dict, encoder: str) -> dict:
+    "The sizes that the tensors agree on."
     shapes = {'dictionary._weights': 'k d', 'dictionary.multiplier': ''}
-    if archetypal:
+    if 'dictionary.W' in state:
         shapes = {'dictionary.W': 'k p', 'dictionary.C': 'p d', 'dictionary.Relax': 'k d', 'dictionary.multiplier': ''}
-    usual = ENCODER_DIMS | {'thresholds': 'k', 'Q': 'q'}
-    given = {name: letters for name, letters in usual.items() if name in state}
-    hidden = {}
-    for name, v in state.items():
-        if name.startswith('encoder.mlp_blocks.') and v.ndim:
-            hidden[name] = ' '.join('d' * v.ndim)
-        elif name.startswith('encoder.resnet_blocks.') and v.ndim == 4:
-            hidden[name] = 'd d s t' if v.shape[-1] == 3 else 'd d u v'
-    rest = {name: v for name, v in state.items() if name in shapes | given | hidden}
-    sizes = {}
-    check_dims(path, rest, shapes | given | hidden, sizes)
-    if 'encoder' not in ' '.join(state) and sizes['k'] != sizes['d']:
+    shapes |= weights_of(encoder)
+    optional = {'thresholds': 'k', 'Q': 'q'}
+    large = {name: v for name, v in state.items() if name in shapes | optional}
+    sizes = dict(s=3) if encoder.startswith('resnet') else {}
+    check_dims(path, large, shapes, sizes, optional)
+    if encoder == 'identity' and sizes['k'] != sizes['d']:
         raise bad_file(path, 'encoder', f"one, for {sizes['k']} concepts of width {sizes['d']}", 'none')
     return sizes
 
-# %% ../nbs/A11_exchange.ipynb #ac00001c
+
+def check_state(path, state: dict):
+    "Whether a state is one of tensors by name, of real numbers or counters."
+    for name, v in state.items():
+        if not isinstance(name, str) or not isinstance(v, Tensor):
+            raise bad_file(path, str(name), 'a tensor', type(v).__name__)
+        if v.dtype not in (*REAL, torch.int64):
+            raise bad_file(path, name, 'real numbers', str(v.dtype))
+
+# %% ../nbs/A11_exchange.ipynb #ac00001d
 KINDS = dict(SAE=SAE, TopKSAE=TopKSAE, BatchTopKSAE=BatchTopKSAE, JumpSAE=JumpSAE, QSAE=QSAE)
 HULLS = dict(TopKSAE=RATopKSAE, BatchTopKSAE=RABatchTopKSAE, JumpSAE=RAJumpSAE)
 THEIRS = KINDS | dict(RATopKSAE=RATopKSAE, RAJumpSAE=RAJumpSAE)
@@ -506,8 +515,17 @@ def plain_number(path, name: str, value):
     "A number, or the one number of a tensor; None stays."
     if isinstance(value, Tensor) and value.numel() == 1:
         value = value.item()
-    if value is not None and not isinstance(value, (int, float)):
-        raise bad_file(path, name, 'a number', type(value).__name__)
+    if value is not None and not (isinstance(value, (int, float)) and math.isfinite(value)):
+        raise bad_file(path, name, 'a finite number', type(value).__name__)
+    return value
+
+
+def two_sizes(path, value):
+    "Height and width of feature maps; None stays."
+    right = isinstance(value, (list, tuple)) and len(value) == 2
+    right = right and all(type(n) is int and 0 < n < 2**20 for n in value)
+    if value is not None and not right:
+        raise bad_file(path, 'spatial', 'two whole numbers > 0', type(value).__name__)
     return value
 
 
@@ -525,16 +543,17 @@ def facts_of_record(path, record: Record) -> dict:
     check_encoder(path, encoder)
     own = record.state
     facts = {name: plain_number(path, name, own.get(name))
-             for name in ('top_k', 'threshold_momentum', 'running_threshold', 'bandwidth', 'hard')}
+             for name in ('top_k', 'threshold_momentum', 'running_threshold', 'bandwidth')}
     facts |= dict(
+        hard=field(own, 'hard', (bool, type(None)), path, None),
         kernel=short_name(own.get('kernel_fn'), end='_kernel'),
         delta=plain_number(path, 'delta', dictionary.state.get('delta')),
         normalization=short_name(dictionary.state.get('normalization'), 'normalize_'),
         use_multiplier='multiplier' in field(dictionary.state, '_parameters', dict, path, default={}),
-        spatial=encoder.state.get('spatial_dims'))
+        spatial=two_sizes(path, encoder.state.get('spatial_dims')))
     return dict(kind=record.name.split('.')[-1]) | {name: v for name, v in facts.items() if v is not None}
 
-# %% ../nbs/A11_exchange.ipynb #ac00001d
+# %% ../nbs/A11_exchange.ipynb #ac00001e
 LAYERS = ('Linear', 'LayerNorm', 'BatchNorm1d', 'BatchNorm2d', 'Identity', 'ReLU', 'GELU', 'Sequential', 'ModuleList',
           'Conv2d', 'MLPEncoder', 'ResNetEncoder', 'ResNetBlock', 'AttentionEncoder', 'AttentionBlock',
           'TieableEncoder', 'MultiheadAttention', 'NonDynamicallyQuantizableLinear', 'Dropout', 'IdentityEncoder',
@@ -554,7 +573,7 @@ def check_encoder(path, record: Record):
         if isinstance(inner, Record):
             check_encoder(path, inner)
 
-# %% ../nbs/A11_exchange.ipynb #ac00001e
+# %% ../nbs/A11_exchange.ipynb #ac00001f
 def facts_of_config(path, stored: dict) -> dict:
     "What a `config.json` of `write_overcomplete` tells."
     number = (float, type(None))
@@ -567,7 +586,7 @@ def facts_of_config(path, stored: dict) -> dict:
                             wanted=', '.join(NORMALIZATIONS)),
         use_multiplier=field(stored, 'use_multiplier', bool, path, True),
         hard=field(stored, 'hard', bool, path, False),
-        spatial=field(stored, 'spatial', (list, type(None)), path, None))
+        spatial=two_sizes(path, stored.get('spatial')))
     for name in ('threshold_momentum', 'running_threshold', 'bandwidth', 'delta'):
         facts[name] = field(stored, name, number, path, None)
     return {name: v for name, v in facts.items() if v is not None}
@@ -585,7 +604,7 @@ def threshold_beside(path: Path) -> dict:
     value = field(stored, names[0], float, config, check=lambda v: v >= 0, wanted='a number >= 0')
     return dict(running_threshold=value)
 
-# %% ../nbs/A11_exchange.ipynb #ac000020
+# %% ../nbs/A11_exchange.ipynb #ac000021
 BLOCK = 2**22  # numbers that are looked at together
 
 
@@ -613,14 +632,16 @@ def fill(path, own: dict, state: dict):
     if missing or more:
         raise bad_file(path, 'tensors', ', '.join(sorted(own)), missing_and_more(missing, more))
     for name, target in own.items():
-        if state[name].shape != target.shape:
-            raise bad_file(path, name, f'shape {tuple(target.shape)}', str(tuple(state[name].shape)))
+        kind = 'real' if target.is_floating_point() else 'whole'
+        if state[name].shape != target.shape or state[name].is_floating_point() != target.is_floating_point():
+            got = f'shape {tuple(state[name].shape)} of {state[name].dtype}'
+            raise bad_file(path, name, f'shape {tuple(target.shape)} of {kind} numbers', got)
         for start, rows in row_blocks(state[name]):
             if not rows.isfinite().all():
                 raise bad_file(path, name, 'finite numbers', 'NaN or Inf')
             (target[start:start + len(rows)] if target.ndim else target).copy_(rows)
 
-# %% ../nbs/A11_exchange.ipynb #ac000022
+# %% ../nbs/A11_exchange.ipynb #ac000023
 class Mixed(NamedTuple):
     "What was made of W: the atoms before their scale, or few weights of each, and how far those move the atoms."
 
@@ -655,7 +676,7 @@ def mix_rows(path, W: Tensor, C: Tensor, support: int | None) -> Mixed:
             missed += (kept @ C - atoms[here]).double().square().sum().item()
     return Mixed(atoms, weights, index, math.sqrt(missed / max(atoms.double().square().sum().item(), 1e-30)))
 
-# %% ../nbs/A11_exchange.ipynb #ac000023
+# %% ../nbs/A11_exchange.ipynb #ac000024
 def arguments_of(kind: str, facts: dict) -> dict:
     "The constructor's arguments beside sizes, encoder and dictionary."
     wanted = dict(TopKSAE=['top_k'], BatchTopKSAE=['top_k', 'threshold_momentum', 'k_per'],
@@ -663,9 +684,8 @@ def arguments_of(kind: str, facts: dict) -> dict:
     return {name: facts[name] for name in wanted if name in facts}
 
 
-def build(path, state: dict, facts: dict, sizes: dict, support: int | None, free: bool) -> SAE:
-    "The empty SAE for these facts."
-    name = encoder_in(path, state)
+def build(path, name: str, state: dict, facts: dict, sizes: dict, support: int | None, free: bool) -> SAE:
+    "The empty SAE for these facts; `name` is that of its encoder."
     shape = (sizes['d'], *facts.get('spatial', (1, 1))) if name.startswith('resnet') else sizes['d']
     kind = facts['kind'].removeprefix('RA')
     arguments = arguments_of(kind, dict(k_per='batch') | facts)
@@ -703,7 +723,7 @@ def in_hull(path, kind: str, shape, k: int, arguments: dict, state: dict, facts:
         C.shape[1], k, C, delta, facts['use_multiplier'], init=None, support=support)
     return sae
 
-# %% ../nbs/A11_exchange.ipynb #ac000024
+# %% ../nbs/A11_exchange.ipynb #ac000025
 def torch_file(path) -> Path:
     "The file of torch.save that is meant: `path`, or the only one in that folder."
     path = Path(path).expanduser()
@@ -746,10 +766,12 @@ def read_overcomplete(path, device='cpu', *, support: int | None = None, free: b
     """
     path = torch_file(path)
     facts, state = facts_and_state(path)
-    sizes = sizes_in(path, state)
+    check_state(path, state)
+    encoder = encoder_in(path, state)
+    sizes = sizes_in(path, state, encoder)
     if support is not None and not 1 <= support <= sizes.get('p', 0):
         raise ValueError(f"support: expected a whole number from 1 to the number of points; got {support!r}")
-    sae = build(path, state, facts, sizes, support, free)
+    sae = build(path, encoder, state, facts, sizes, support, free)
     copied = {name: v for name, v in state.items() if not name.startswith('encoder.tied_to.')}
     own = dict(sae.named_parameters()) | dict(sae.named_buffers())
     own.pop('running_threshold', None)
@@ -783,7 +805,7 @@ def use_smaller_form(path, sae: SAE, state: dict, free: bool, support: int | Non
     layer.multiplier.copy_(multiplier)
     layer.support_error = mixed.error
 
-# %% ../nbs/A11_exchange.ipynb #ac000026
+# %% ../nbs/A11_exchange.ipynb #ac000027
 OURS = {own: name for name, own in THEIRS.items()} | {RABatchTopKSAE: 'BatchTopKSAE'}
 
 
@@ -838,7 +860,7 @@ def write_overcomplete(model: SAE, folder) -> Path:
         'model.pth': torch_writer(state),
     })
 
-# %% ../nbs/A11_exchange.ipynb #ac00002b
+# %% ../nbs/A11_exchange.ipynb #ac00002c
 def words_beside(path) -> set:
     "Names and texts in the pickle that `path` means; none if it cannot be read, whatever the reason."
     try:

@@ -93,10 +93,12 @@ def records_of(file, path) -> dict:
             raise bad_file(path, 'zip', 'a list of records with different names', f'{name[:80]!r}')
         if method != 0 or flags & 1 or stored != length:
             raise bad_file(path, f'record {name[:80]!r}', 'bytes as they are', 'compressed or locked ones')
+        if start + LOCAL.size > list_start:
+            raise bad_file(path, f'record {name[:80]!r}', f'to begin before {list_start}', start)
         file.seek(start)
         local = file.read(LOCAL.size)
-        if start + LOCAL.size > list_start or local[:4] != b'PK\3\4':
-            raise bad_file(path, f'record {name[:80]!r}', f'to begin before {list_start}', start)
+        if local[:4] != b'PK\3\4':
+            raise bad_file(path, f'record {name[:80]!r}', f'a record at {start}', repr(local[:4]))
         first = start + LOCAL.size + sum(LOCAL.unpack(local)[-2:])
         if first + length > list_start:
             raise bad_file(path, f'record {name[:80]!r}', f'to end before {list_start}', first + length)

@@ -330,6 +330,22 @@ def end64(place: Path, count=2**62, length=2**62, start=2**62, locator=None) -> 
     return path
 
 
+def wide_start(place: Path, start: int) -> Path:
+    "A zip whose first record is told to begin beyond any file, in 64 bits."
+    path = good(place)
+    raw = bytearray(path.read_bytes())
+    at = raw.index(b'PK\1\2')
+    name = int.from_bytes(raw[at + 28:at + 30], 'little')
+    extra = struct.pack('<HHQ', 1, 8, start)
+    raw[at + 30:at + 32] = struct.pack('<H', len(extra))
+    raw[at + 42:at + 46] = b'\xff' * 4
+    raw[at + 46 + name:at + 46 + name] = extra
+    end, fields = end_of(bytes(raw))
+    fields[5] += len(extra)
+    path.write_bytes(raw[:end] + struct.pack('<4sHHHHIIH', *fields))
+    return path
+
+
 ZIPS = {
     'bomb': bomb,
     'deflated pickle': lambda place: torch_zip(place/'w.pt', program(FLOATS), method=zipfile.ZIP_DEFLATED),
@@ -341,6 +357,8 @@ ZIPS = {
     'records upon one another': with_entry(2, 42, '<I', 0),
     'record beyond the end': with_entry(2, 42, '<I', 2**31),
     'record in the list': with_entry(2, 42, '<I', 300),
+    'place beyond 64 bits': lambda place: wide_start(place, 2**64 - 1),
+    'place beyond 63 bits': lambda place: wide_start(place, 2**63),
     'locked': with_entry(2, 8, '<H', 1),
     'unknown method': with_entry(2, 10, '<H', 77),
     'name beyond the list': with_entry(2, 28, '<H', 60_000),
@@ -755,8 +773,38 @@ def folder_cases(bases: dict):
         else:
             for name in TORCH_EVIL:
                 yield Case(f'{weights}: {name}', reader, in_torch(base, weights, program({'w': EVIL[name]})), weights)
+            if reader == 'overcomplete':
+                for name, state in STATES.items():
+                    yield Case(f'{weights}: {name}', reader, in_torch(base, weights, program(state)), weights)
             for name, change in (('cut', cut), ('text', bytes_of(b'hello')), ('other tensors', in_file(FLOATS))):
                 yield Case(f'{weights}: {name}', reader, copied(base, weights, change), weights)
+
+
+def shaped(*shape) -> Call:
+    "A tensor of this shape, of the four numbers at most that `torch_zip` writes."
+    strides = [product(shape[i + 1:]) for i in range(len(shape))]
+    return tensor(0, shape, tuple(strides))
+
+
+# states of overcomplete whose names ask for more than their tensors are
+FREE = {'dictionary._weights': shaped(1, 4), 'dictionary.multiplier': shaped()}
+STATES = {
+    'hidden layers without matrices': FREE | {
+        'encoder.final_block.0.weight': shaped(1, 4), 'encoder.final_block.0.bias': shaped(1),
+        'encoder.final_block.1.weight': shaped(1), 'encoder.final_block.1.bias': shaped(1),
+        'encoder.mlp_blocks.0.x': shaped(), 'encoder.mlp_blocks.1.x': shaped()},
+    'blocks without convolutions': FREE | {
+        'encoder.final_block.0.weight': shaped(1, 4), 'encoder.resnet_blocks.0.x': shaped()},
+    'no encoder for another width': FREE,
+    'attention': FREE | {'encoder.attention_blocks.0.x': shaped()},
+    'nine hidden layers': FREE | {f'encoder.mlp_blocks.{n}.0.weight': shaped(2, 2) for n in range(9)},
+    'no dictionary': {'encoder.final_block.0.weight': shaped(1, 4)},
+    'a number for a tensor': FREE | {'encoder.weight': 3},
+    'a number for a name': FREE | {3: shaped(1, 4)},
+    'whole numbers': {'dictionary._weights': tensor(0, (1, 4), (4, 1), kind='torch IntStorage')},
+    'two shapes of C': {'dictionary.W': shaped(2, 2), 'dictionary.C': shaped(1, 4), 'dictionary.Relax': shaped(2, 2),
+                        'dictionary.multiplier': shaped(), 'encoder.weight': shaped(2, 2)},
+}
 
 
 def in_file(value) -> Callable:
