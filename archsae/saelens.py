@@ -261,7 +261,7 @@ def magnitude_threshold(state: dict) -> dict:
 @torch.no_grad()
 def read_parts(folder, scaling_factor: float | None = None) -> SAELensParts:
     "What a folder of SAELens says, of any version; `scaling_factor` is what inputs were multiplied with in training."
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     plan = plan_of(read_json(folder/'cfg.json'), folder/'cfg.json')
     path = folder/'sae_weights.safetensors'
     state = read_state(path, plan)

@@ -215,7 +215,7 @@ def load_directory(directory) -> list:
     "The JPEG and PNG images of a folder, by name, as PIL images."
     from PIL import Image
 
-    files = sorted(p for p in Path(directory).iterdir() if p.suffix in ('.jpg', '.jpeg', '.png'))
+    files = sorted(p for p in Path(directory).expanduser().iterdir() if p.suffix in ('.jpg', '.jpeg', '.png'))
     return [Image.open(path).convert('RGB') for path in files]
 
 
@@ -278,7 +278,7 @@ class AsyncTensorDataset(IterableDataset):
         self.num_workers = check_positive('num_workers', num_workers)
         self.device = device
         self.drop_last = drop_last
-        found = sorted(str(p) for p in Path(data_dir).iterdir() if p.suffix in ('.pt', '.pth'))
+        found = sorted(str(p) for p in Path(data_dir).expanduser().iterdir() if p.suffix in ('.pt', '.pth'))
         if shuffle_files:
             random.shuffle(found)
         self.tensor_files = found[::file_stride]
