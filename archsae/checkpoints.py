@@ -18,14 +18,14 @@ from pathlib import Path
 from typing import get_args, get_type_hints
 import torch
 from torch import Tensor, nn
-from .core import Float, check_choice, check_flag, check_number, needs, shown
+from .core import Float, check_choice, check_flag, check_number, needs, pick_device, shown
 from .crosslayer import CLTConfig, CrossArchetypes, CrossDecoder, CrossLayerTranscoder
 from .exchange import FORMATS as EXCHANGED
 from archsae.family import (
     BaseSAEConfig, SparseDictionary, archetypal_decoder, config_dict, config_from, plain_decoder,
 )
 from .files import bad_file, check_finite, check_shapes, field, json_writer, read_header, read_json, read_tensors
-from .files import tensor_writer, write_together
+from .files import folder_of, tensor_writer, write_together
 from .keeping import FORMATS as OWN_FORMATS, Format
 from .lorsa import BlockDictionary, Lorsa, LorsaConfig, frequencies_of
 from .pickles import read_torch
@@ -66,10 +66,10 @@ def save(model: nn.Module, folder: str | Path, *, format: str = 'archsae') -> Pa
 
     Raises
     ------
-    ValueError : a format that is not written here, or a model that it cannot represent
+    ValueError : a format that is not written here, a model that it cannot represent, or what is no folder
     """
     written = [name for name, kind in FORMATS.items() if kind.write is not None]
-    return FORMATS[check_choice('format', format, written)].write(model, folder)
+    return FORMATS[check_choice('format', format, written)].write(model, folder_of(folder))
 
 # %% ../nbs/A3_checkpoints.ipynb #3b820584
 def fetch_folder(path) -> Path:
@@ -79,9 +79,9 @@ def fetch_folder(path) -> Path:
         is_folder = there.is_dir()
     except (TypeError, ValueError, OSError, RuntimeError):  # no text, a zero byte, a name too long, no such ~user
         raise ValueError(f"path: expected a folder, or owner/name:folder on the Hub; got {shown(path)}") from None
-    if is_folder:
+    if is_folder and str(path):
         return there
-    if there.exists():
+    if there.exists() and str(path):
         raise bad_file(there, 'path', 'a folder', 'a file')
     found = re.fullmatch(r'([\w-][\w.-]*/[\w-][\w.-]*)(:[^:]*)?', str(path))
     inner = Path((found and found[2] or ':')[1:])
@@ -126,7 +126,7 @@ def load(path: str | Path, device: str = 'cpu', *, format: str = 'auto') -> nn.M
     """
     path = Path(path).expanduser() if is_a_file(path) else fetch_folder(path)
     name = find_format(path) if format == 'auto' else check_choice('format', format, FORMATS)
-    return FORMATS[name].read(path, device)
+    return FORMATS[name].read(path, str(pick_device(device)))
 
 # %% ../nbs/A3_checkpoints.ipynb #6c4b0a83
 def atoms_by_name(model: SparseDictionary) -> dict:
@@ -744,7 +744,7 @@ def save_upstream(model: SparseDictionary, folder: str | Path) -> Path:
     ValueError : a model that has no form without a frozen gate
     """
     if not isinstance(model, SparseDictionary):
-        raise ValueError(f"model: expected one of the family; got {type(model).__name__}")
+        raise ValueError(f"model: expected one of the family; got {shown(model)}")
     if model.standardisation is not None:
         raise ValueError("standardisation: expected none, since upstream has no place for one; got one")
     model = without_gate(with_plain_atoms(model))
@@ -811,7 +811,6 @@ def calibrate(model: SparseDictionary, batch: dict) -> SparseDictionary:
                          "which needs no threshold")
     x, _ = model.prepare(model.normalise(model.as_batch(batch))[0])
     act.theta_inf.copy_(batch_threshold(model, x).view_as(act.theta_inf))
-    act.batch_selection = False
     model.cfg = dataclasses.replace(model.cfg, batch_selection=False)
     return model
 
@@ -862,6 +861,8 @@ def load_saelens(path: str | Path, hook: str | None = None, *, scaling_factor: f
     FileNotFoundError : no model there
     ValueError : an architecture, a normalisation or weights that are not represented here, by file and field
     """
+    if not isinstance(hook, (str, type(None))):
+        raise ValueError(f"hook: expected the name of a place; got {shown(hook)}")
     factor = None if scaling_factor is None else check_number('scaling_factor', scaling_factor, above=0)
     folder = fetch_folder(path)
     parts = read_parts(folder, factor)
@@ -1040,7 +1041,11 @@ def save_saelens(model: nn.Module, folder: str | Path, *, metadata: dict | None 
     ------
     ValueError : a model that SAELens cannot represent, and why
     """
-    training = model.training
+    if not isinstance(model, (SAE, SparseDictionary)):
+        raise ValueError(f"model: expected an SAE or a transcoder; got {shown(model)}")
+    if not isinstance(metadata, (dict, type(None))):
+        raise ValueError(f"metadata: expected a dict; got {shown(metadata)}")
+    folder, training = folder_of(folder), model.training
     model.eval()
     try:
         parts = parts_of_sae(model) if isinstance(model, SAE) else parts_of_transcoder(model)
@@ -1095,6 +1100,9 @@ def load_llama_scope(path: str | Path, hook_in: str | None = None, hook_out: str
     FileNotFoundError : no model there
     ValueError : an activation function that is not represented here, or a bad file, by file and field
     """
+    for name, hook in (('hook_in', hook_in), ('hook_out', hook_out)):
+        if not isinstance(hook, (str, type(None))):
+            raise ValueError(f"{name}: expected the name of a place; got {shown(hook)}")
     folder = fetch_folder(path)
     file = folder/'hyperparams.json'
     stored = read_json(file)

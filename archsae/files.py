@@ -62,9 +62,22 @@ def replacing(path):
         push_to_disk(path.parent)
 
 # %% ../nbs/A6_files.ipynb #a6000011
+def folder_of(path, name: str = 'folder') -> Path:
+    "A path with ~ expanded; a `ValueError` for what cannot be one, and for a file."
+    is_path = isinstance(path, (str, os.PathLike)) and str(path) and '\0' not in str(path)
+    try:
+        found = Path(path).expanduser() if is_path else None
+        is_file = is_path and found.exists() and not found.is_dir()
+    except (OSError, RuntimeError):  # a name too long, no such ~user
+        found = None
+    if found is None or is_file:
+        raise ValueError(f"{name}: expected a folder; got {'a file, ' if found is not None else ''}{path!r:.100}")
+    return found
+
+
 def write_together(folder, files: dict) -> Path:
     "Write several files of a folder, name -> function that writes a path; none is replaced before all are written."
-    folder = Path(folder).expanduser()
+    folder = folder_of(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         # the blocks are left in reverse: the first name of `files` takes its place last
