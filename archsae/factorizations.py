@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from archsae.core import (
     Bool, Configured, Float, Int, as_real, check_choice, check_flag, check_list, check_matrix, check_number,
-    check_positive, check_rows, check_whole, generator, pick_device,
+    check_positive, check_rows, check_whole, generator, nonzero, pick_device,
 )
 from .distillation import cluster, nearest
 from .hull import project_rows
@@ -639,7 +639,7 @@ class Alternating(Factorization):
         B = A @ self.D.T
         if self.solver != 'mu':
             return torch.zeros_like(B)
-        alone = B.relu() / self.D.square().sum(1).clamp_min(1e-12)
+        alone = B.relu() / nonzero(self.D.square().sum(1))
         return alone / self.nb_concepts + 1e-3 * B.abs().mean()
 
     def improve_codes(self, Z: Float[Tensor, 'n k'], A: Float[Tensor, 'n d'], steps: int) -> Float[Tensor, 'n k']:
@@ -749,7 +749,7 @@ class SemiNMF(Alternating):
             self.D = bounded_atoms(Z, A, self.D)
             return Z
         D = free_atoms(Z, A, self.D)
-        size = D.norm(dim=1).clamp_min(1e-12)  # atoms of norm 1: the scale goes to the codes, or it could drift
+        size = nonzero(D.norm(dim=1))  # atoms of norm 1: the scale goes to the codes, or it could drift
         self.D = D / size[:, None]
         return Z * size
 

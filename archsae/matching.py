@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from archsae.core import Float, Int, check_choice, check_flag, check_matrix, check_number, check_positive
+from archsae.core import Float, Int, check_choice, check_flag, check_matrix, check_number, check_positive, unit_rows
 
 # %% ../nbs/05_matching.ipynb #a254296b
 def check_prices(v: Float[Tensor, ' k2'], S: Float[Tensor, 'k1 k2']) -> Float[Tensor, ' k2']:
@@ -254,8 +254,7 @@ def inverse(partner: Int[Tensor, ' k2'], k1: int) -> Int[Tensor, ' k1']:
 # %% ../nbs/05_matching.ipynb #2f91ec4a
 def unit_float(U: Float[Tensor, 'k d'], dtype: torch.dtype = torch.float64) -> Float[Tensor, 'k d']:
     "Rows of length 1, zero rows left zero; divided in float64."
-    U = U.detach().cpu().double()
-    return (U / U.norm(dim=1, keepdim=True).clamp_min(1e-12)).to(dtype)
+    return unit_rows(U.detach().cpu().double()).to(dtype)
 
 
 def similarities(U: Float[Tensor, 'k1 d'], V: Float[Tensor, 'k2 d'], signed: bool = True, block: int = 1024

@@ -10,13 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from .codes import SparseCodes
-from .core import Bool, Float, Int, check_flag, check_mask, check_number, check_positive, check_rows
+from .core import Bool, Float, Int, check_flag, check_mask, check_number, check_positive, check_rows, nonzero
 from .sae import SAE, as_tokens
 
 # %% ../nbs/09_pursuit.ipynb #403c818f
-TINY = 1e-12  # below this a norm counts as zero
-
-
 def as_pair(x, D, blocked) -> tuple:
     "Tokens and atoms in one precision, at least float32, and the mask, checked; values are not looked at."
     x = check_rows('x', x)
@@ -31,7 +28,7 @@ def as_pair(x, D, blocked) -> tuple:
 def gains(residual: Float[Tensor, 'n d'], D: Float[Tensor, 'k d'], positive: bool,
           blocked: Bool[Tensor, ' k'] | None = None) -> Float[Tensor, 'n k']:
     "What each atom would take off each residual, as a length; -inf for the atoms that may not be used."
-    along = residual @ D.T / D.norm(dim=1).clamp_min(TINY)
+    along = residual @ D.T / nonzero(D.norm(dim=1))
     if not positive:
         along = along.abs()
     return along if blocked is None else along.masked_fill(blocked, -torch.inf)
@@ -60,7 +57,7 @@ def matching_pursuit(x: Float[Tensor, 'n d'], D: Float[Tensor, 'k d'], k: int, *
     x, D, blocked = as_pair(x, D, blocked)
     check_flag('positive', positive)
     check_positive('k', k)
-    size = D.square().sum(1).clamp_min(TINY**2)
+    size = nonzero(D.square().sum(1))
     residual, values, index = x, [], []
     for _ in range(k):
         j = gains(residual.detach(), D.detach(), positive, blocked).argmax(1)
@@ -91,7 +88,7 @@ def solved(L: Float[Tensor, 'n s s'], b: Float[Tensor, 'n s']) -> Float[Tensor, 
 def nonnegative_codes(G: Float[Tensor, 'n s s'], b: Float[Tensor, 'n s'], z: Float[Tensor, 'n s'], steps: int,
                       tol: float = 0.) -> Float[Tensor, 'n s']:
     "Better codes z >= 0 for ½ z G zᵀ - b zᵀ, token by token; stops when no code moves by more than `tol` times b."
-    step = 1 / G.abs().sum(2).amax(1).clamp_min(TINY)[:, None]
+    step = 1 / nonzero(G.abs().sum(2).amax(1))[:, None]
     ahead, speed = z, torch.ones_like(step)
     for _ in range(steps):
         slope = (G @ ahead[..., None])[..., 0] - b
