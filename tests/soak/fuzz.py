@@ -8,6 +8,7 @@ to be refused by one ValueError that names the file; nothing may be run. Writes 
 seed and number, so that one that went wrong can be made again: `--seed S --first N --cases 1 --jobs 1`."""
 import argparse
 import collections
+import copy
 import hashlib
 import json
 import os
@@ -87,19 +88,19 @@ def change_value(value, rng):
     for _ in range(rng.choice((1, 1, 1, 2, 4))):
         all_places = list(places(value))
         if not all_places:
-            return rng.choice(VALUES)
+            return some_value(rng)
         path, other = rng.choice(all_places), rng.choice(all_places)
         parent, key = parent_of(value, path), path[-1]
         how = rng.randrange(6)
         if how <= 2:
-            parent[key] = near(parent[key], rng) if how else rng.choice(VALUES)
+            parent[key] = near(parent[key], rng) if how else some_value(rng)
         elif how == 3:
             del parent[key]
         elif how == 4 and path[:len(other)] != other and other[:len(path)] != path:
             second = parent_of(value, other)
             parent[key], second[other[-1]] = second[other[-1]], parent[key]
         elif isinstance(parent, dict):
-            parent[rng.choice(('evil', 'k', 'd_in', 'x\n', '\ud800'))] = rng.choice(VALUES)
+            parent[rng.choice(('evil', 'k', 'd_in', 'x\n', '\ud800'))] = some_value(rng)
     return value
 
 
@@ -113,7 +114,11 @@ def near(value, rng):
         return rng.choice((-value, value * 1e300, value / 1e300, str(value), 0.))
     if isinstance(value, str):
         return rng.choice((value + 'x', value[:-1], value.upper(), [value], value + '\n'))
-    return rng.choice(VALUES)
+    return some_value(rng)
+
+
+def some_value(rng):
+    return copy.deepcopy(rng.choice(VALUES))
 
 
 def dumped(value) -> bytes:
@@ -316,10 +321,13 @@ def run_child(seed: int, first: int, count: int, step: int, only: str | None):
     wrong = []
     with tempfile.TemporaryDirectory() as t:
         (readers, bases), mark = judge.prepare(Path(t))
-        targets = [target for target in make_targets(Path(t)/'bases', bases) if only in (None, target.reader)]
+        targets = collections.defaultdict(list)
+        for target in make_targets(Path(t)/'bases', bases):
+            if only in (None, target.reader):
+                targets[target.reader].append(target)
         for n in range(first, first + count * step, step):
             rng = random.Random(f'{seed}-{n}')
-            target = rng.choice(targets)
+            target = rng.choice(targets[rng.choice(list(targets))])
             file = target.change(rng)
             print(n, target.reader, file.name, file=sys.stderr, flush=True)
             says = target.path.name
