@@ -318,7 +318,7 @@ def sealed_segments(path: Path, size: int) -> Segments:
         raise bad_file(path, 'size', f'{segments.size + length + 48} bytes', size)
     return segments
 
-# %% ../nbs/A8_caches.ipynb #a8000028
+# %% ../nbs/A8_caches.ipynb #a8000029
 FOUND_RIGHT = {}  # path -> what the system said of the file when it was read
 
 
@@ -359,7 +359,7 @@ def set_aside(path: Path, why: str):
         there = 'not used'
     warnings.warn(f'{path} is damaged ({why}); it is {there}, and made again', RuntimeWarning, stacklevel=2)
 
-# %% ../nbs/A8_caches.ipynb #a8000032
+# %% ../nbs/A8_caches.ipynb #a8000033
 def mark_of(part: Path) -> Path:
     "Where it is noted how far a part was written."
     return part.with_suffix('.rows')
@@ -396,7 +396,7 @@ def part_so_far(part: Path, head: int, row: int, n: int) -> Segments:
                   f'and the others are made again', RuntimeWarning, stacklevel=2)
     return segments
 
-# %% ../nbs/A8_caches.ipynb #a8000035
+# %% ../nbs/A8_caches.ipynb #a8000036
 def folders_of_groups(groups: str, top: Path):
     "The control groups of a process that limit memory, from the innermost out, with the names of their limits."
     for line in groups.splitlines():
