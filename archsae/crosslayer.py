@@ -14,12 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from archsae.core import (
-    Bool, Configured, Float, Int, SlowNumbers, check_choice, check_positive, fitted, generator, nonzero,
-    seeded, slow_dtype,
+    Bool, Configured, Float, Int, SlowNumbers, as_real, check_choice, check_finite, check_flag,
+    check_number, check_positive, check_vector, check_whole, fitted, generator, nonzero, pick_device, seeded, shown,
+    slow_dtype,
 )
 from archsae.family import (
-    Activation, BaseSAEConfig, SparseDictionary, anchor_groups, budget, decode_active, freeze_gate, gated, group_means,
-    norm_factor, window_jump,
+    ANCHORS, Activation, BaseSAEConfig, SparseDictionary, anchor_groups, anchors_asked, budget, decode_active,
+    freeze_gate, gated, group_means, norm_factor, window_jump,
 )
 from archsae.relaxation import (
     ball_rows, bring_back_ as bring_rows_back_, check_delta, is_in_ball, is_on_simplex, spread, stamp,
@@ -91,9 +92,9 @@ def check_crosslayer(cfg: CLTConfig):
     if 'layer' in cfg.act_fn and budget('layertopk', cfg.top_k, 1, cfg.layers, cfg.k_per) > most:
         raise ValueError(f"top_k: expected a budget of at most {cfg.layers} layers of d_sae = {cfg.d_sae}; "
                          f"got {cfg.top_k} for each {cfg.k_per}")
-    share = cfg.sparsity_threshold_for_csr
-    if not 0 < share < math.inf:
-        raise ValueError(f"sparsity_threshold_for_csr: expected a number > 0; got {share!r}")
+    for name in ('init_cross_layer_decoder_all_zero', 'decode_with_csr'):
+        setattr(cfg, name, check_flag(name, getattr(cfg, name)))
+    cfg.sparsity_threshold_for_csr = check_number('sparsity_threshold_for_csr', cfg.sparsity_threshold_for_csr, above=0)
 
 # %% ../nbs/28_crosslayer.ipynb #36f3395b
 def times(z: Float[Tensor, '... k'], D: Float[Tensor, 'k d'], sparse: bool = False,
@@ -159,6 +160,13 @@ class CrossDecoder(Configured, nn.Module):
         "A copy."
         return CrossDecoder(self.blocks)
 
+# %% ../nbs/28_crosslayer.ipynb #46757d03
+def check_layers(name: str, x: Tensor, L: int, width: int) -> Float[Tensor, '... L d']:
+    "Return `x` if it has `L` layers of that width, and some tokens, else raise a `ValueError`."
+    if x.ndim < 2 or x.shape[-2:] != (L, width) or 0 in x.shape:
+        raise ValueError(f"{name}: expected shape (..., {L}, {width}); got {tuple(x.shape)}")
+    return x
+
 # %% ../nbs/28_crosslayer.ipynb #10af47e0
 class CrossLayerTranscoder(SparseDictionary):
     """Latents that read one layer and write all later ones.
@@ -176,6 +184,7 @@ class CrossLayerTranscoder(SparseDictionary):
 
     def __init__(self, cfg: CLTConfig, decoder: nn.Module | None = None, seed: int = 0):
         super().__init__(cfg)
+        seed = check_whole('seed', seed)
         L, d, n = cfg.layers, cfg.d_model, cfg.d_sae
         self.decoder = check_blocks(CrossDecoder(first_blocks(cfg, seed)) if decoder is None else decoder, L, n, d)
         self.W_E = nn.Parameter(uniform(L, d, n, bound=1 / math.sqrt(n), seed=seed + 1))
@@ -267,6 +276,8 @@ def first_blocks(cfg: CLTConfig, seed: int = 0) -> list:
 
 def check_blocks(decoder: nn.Module, L: int, n: int, d: int) -> nn.Module:
     "The decoder, if its blocks have the shapes that the configuration tells."
+    if not hasattr(decoder, 'rows'):
+        raise ValueError(f"decoder: expected a CrossArchetypes, or free blocks; got {shown(decoder)}")
     shapes = [tuple(decoder.rows(t).shape) for t in range(L)]
     if shapes != [(t + 1, n, d) for t in range(L)]:
         raise ValueError(f"decoder: expected blocks (t + 1, {n}, {d}) for {L} layers; got {shapes}")
@@ -336,8 +347,7 @@ def largest_in_layer(act: Activation, s: Tensor, mask: Tensor | None) -> Tensor:
 def encode_one_layer(model: CrossLayerTranscoder, x: Float[Tensor, '... d'], l: int,
                      mask: Bool[Tensor, '...'] | None = None) -> Float[Tensor, '... k']:
     "The latents of layer `l`, from what is at `hook_points_in[l]`."
-    if not 0 <= l < model.cfg.layers:
-        raise ValueError(f"l: expected a layer from 0 to {model.cfg.layers - 1}; got {l!r}")
+    l = check_whole('l', l, 0, model.cfg.layers - 1)
     h = model.as_input(x) @ model.W_E[l] + model.b_E[l]
 
     def select(s):
@@ -362,6 +372,9 @@ def with_thresholds(model: CrossLayerTranscoder, x: Float[Tensor, '... L d'] | N
     act = model.activation_function
     if x is None and 'batch' not in act.name:
         raise ValueError(f"x: expected tokens to choose thresholds for {act.name}; got none")
+    if x is not None:
+        x = check_finite('x', check_layers('x', fitted('x', x, model.W_E), model.cfg.layers, model.cfg.d_model))
+        x = x.reshape(-1, *x.shape[-2:])
     theta = act.theta_inf if x is None else budget_thresholds(model, x)
     tau = theta.clamp_min(torch.finfo(theta.dtype).tiny).log().view(-1, 1).expand(model.cfg.layers, model.cfg.d_sae)
     out = copy.deepcopy(model)
@@ -435,7 +448,7 @@ class TokenMixtures(SlowNumbers, Configured, nn.Module):
                  init: str | Tensor | None = 'identity', rule: str = 'retraction', device='cpu'):
         super().__init__()
         watch_optimizers()
-        C = check_layers_of_points(points).detach().to(device).clone()
+        C = check_layers_of_points(points).detach().to(pick_device(device)).clone()
         k = check_positive('nb_concepts', nb_concepts)
         L, p, d = C.shape
         joined = C.transpose(0, 1).flatten(1)  # what a token has at all layers
@@ -444,6 +457,7 @@ class TokenMixtures(SlowNumbers, Configured, nn.Module):
         t = torch.triu_indices(L, L)[1]
         wide = dict(device=C.device, dtype=slow_dtype(C.dtype))
         self.mu = nn.Parameter(-(t + 1).to(**wide).log())  # of the pairs (l, t), l <= t, row by row
+        check_flag('gain', gain)
         self.nu = nn.Parameter(torch.zeros(L, k, **wide)) if gain else None
         self.delta = check_delta(delta)
         self.rule = check_choice('rule', rule, ('retraction', 'projection'))
@@ -495,6 +509,7 @@ class TokenMixtures(SlowNumbers, Configured, nn.Module):
 # %% ../nbs/28_crosslayer.ipynb #959e537b
 def check_layers_of_points(points: Tensor) -> Tensor:
     "The points, if they are finite numbers of shape (L, p, d)."
+    points = as_real('points', points)
     finite = points.is_meta or points.isfinite().all()
     if points.ndim != 3 or 0 in points.shape or not finite:
         raise ValueError(f"points: expected finite numbers of shape (L, P, d); got {tuple(points.shape)}")
@@ -545,11 +560,16 @@ class CrossArchetypes(TokenMixtures):
     @torch.no_grad()
     def scale_(self, f_in: Float[Tensor, ' L'], f_out: Float[Tensor, ' L']):
         "Multiply the atoms from l to t by f_in[l] / f_out[t]: the gains take it, W stays."
-        l, t = torch.triu_indices(len(self.C), len(self.C), device=self.mu.device)
+        L = len(self.C)
+        f_in, f_out = (check_vector(name, f, L).to(self.mu) for name, f in dict(f_in=f_in, f_out=f_out).items())
+        if not (f_in > 0).all() or not (f_out > 0).all():
+            raise ValueError("f_in, f_out: expected factors > 0; got some below")
+        l, t = torch.triu_indices(L, L, device=self.mu.device)
         self.mu += (f_in[l] / f_out[t]).log()
 
     def rows(self, t: int) -> Float[Tensor, 'l k d']:
         "The atoms of target `t`, written out."
+        t = check_whole('t', t, 0, len(self.C) - 1)
         self.retract_()
         nu = None if self.nu is None else self.nu.to(self.W)
         return mixed_rows(t, self.W, self.C, self.gains(), self.Relax, nu)
@@ -576,13 +596,17 @@ class CrossArchetypes(TokenMixtures):
     def asked(self, z: Float[Tensor, '... l k'], **how) -> tuple[Float[Tensor, '... l k'], Float[Tensor, '... l p']]:
         "Latents times their gains, and how much of each anchor they ask for."
         self.retract_()
-        z = fitted('z', z, self.W)
+        z = fitted('z', z, self.W, self.W.shape[1])
+        if z.ndim < 2 or z.shape[-2] > len(self.C):
+            raise ValueError(f"z: expected latents of at most {len(self.C)} layers; got shape {tuple(z.shape)}")
         if self.nu is not None:
             z = z * self.nu[:z.shape[-2]].exp().to(z)
         return z, torch.stack([times(z[..., l, :], self.W[l], **how) for l in range(z.shape[-2])], -2)
 
     def target(self, z: Float[Tensor, '... l k'], t: int, **how) -> Float[Tensor, '... d']:
         "What latents of layers 0 to t write at target `t`."
+        t = check_whole('t', t, 0, len(self.C) - 1)
+        z = check_layers('z', fitted('z', z, self.W), t + 1, self.W.shape[1])
         z, A = self.asked(z, **how)
         E = self.gains()
         y = torch.einsum('...lp,l->...p', A, E[:t + 1, t]) @ self.C[t]
@@ -591,6 +615,7 @@ class CrossArchetypes(TokenMixtures):
         return y + E[t, t] * times(z[..., t, :], self.Relax[t], **how)
 
     def forward(self, z: Float[Tensor, '... L k'], **how) -> Float[Tensor, '... L d']:
+        z = check_layers('z', fitted('z', z, self.W), len(self.C), self.W.shape[1])
         z, A = self.asked(z, **how)
         E = self.gains()
         y = torch.einsum('...tp,tpd->...td', torch.einsum('...lp,lt->...tp', A, E), self.C)
@@ -627,6 +652,19 @@ def pair_encoders(model: CrossLayerTranscoder, R: Float[Tensor, 'L k d'], mean: 
     model.W_E.copy_((R / length).mT)
     model.b_E.copy_(-torch.einsum('ld,ldf->lf', mean.to(model.W_E), model.W_E))
 
+# %% ../nbs/28_crosslayer.ipynb #3b858ac7
+def check_groups(groups, n: int, p: int) -> Int[Tensor, ' n']:
+    "The anchor of each of `n` tokens, one of `p` or -1 for none, else a `ValueError`."
+    try:
+        groups = torch.as_tensor(groups)
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"groups: expected whole numbers of shape ({n},); got {shown(groups)}") from None
+    if groups.shape != (n,) or groups.dtype not in (torch.int32, torch.int64):
+        raise ValueError(f"groups: expected whole numbers of shape ({n},); got {shown(groups)}")
+    if groups.min() < -1 or groups.max() >= p:
+        raise ValueError(f"groups: expected anchors from 0 to {p - 1}, or -1; got {groups.min()} to {groups.max()}")
+    return groups.long()
+
 # %% ../nbs/28_crosslayer.ipynb #d617824b
 @torch.no_grad()
 def anchored_crosslayer(cfg: CLTConfig, data: dict, decoder: str = 'archetypal', points: int | None = None,
@@ -653,18 +691,19 @@ def anchored_crosslayer(cfg: CLTConfig, data: dict, decoder: str = 'archetypal',
     ValueError : an unknown decoder, or activations that do not fit the configuration
     """
     check_choice('decoder', decoder, DECODERS)
+    check_choice('how', how, ANCHORS)
+    check_flag('paired', paired)
     model = CrossLayerTranscoder(cfg, seed=seed)
-    data = model.as_batch(data)
-    model.set_dataset_norms(data)
+    data = model.as_batch(data, 'data')
+    model.set_dataset_norms(data, name='data')
     if decoder == 'plain':
         return model
     if cfg.init_cross_layer_decoder_all_zero:
         raise ValueError(f"init_cross_layer_decoder_all_zero: expected False for the decoder {decoder!r}, "
                          "whose anchors are known at every layer; got True")
     x, y = model.prepare(model.normalise(data)[0])
-    p = points or cfg.d_sae
-    if groups is None:
-        groups = anchor_groups(y.flatten(1), p, how, seed)
+    p = anchors_asked(points, cfg.d_sae, len(y))
+    groups = anchor_groups(y.flatten(1), p, how, seed) if groups is None else check_groups(groups, len(y), p)
     archetypes = dict(delta=delta, gain=gain, init=init, rule=rule)
     start_at_tokens(model, x, y, groups, p, paired, seed, archetypes)
     if decoder == 'anchor start':
@@ -746,7 +785,22 @@ def virtual_weights(found: dict, L: int, l: int, reader: int, f_out=None) -> Flo
     Returns
     -------
     A row for each latent of l, a column for each of `reader`.
+
+    Raises
+    ------
+    ValueError : no directions, or layers that are not there; `reader` reads what was written before it
     """
+    if not isinstance(found, dict) or not {'decoder', 'encoder'} <= found.keys():
+        raise ValueError(f"found: expected `directions` of a cross-layer transcoder; got {shown(found)}")
+    L = check_positive('L', L)
+    if len(found['decoder']) % L or found['decoder'].shape[1] % L:
+        raise ValueError(f"L: expected the layers of a decoder {tuple(found['decoder'].shape)}; got {L}")
+    reader = check_whole('reader', reader, 1, L - 1)
+    l = check_whole('l', l, 0, reader - 1)
+    if f_out is not None:
+        f_out = check_vector('f_out', f_out, L).tolist()
+        if min(f_out) <= 0:
+            raise ValueError(f"f_out: expected factors > 0; got {shown(f_out)}")
     written = 0
     for t in range(l, reader):
         scale = 1. if f_out is None else f_out[t]

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from archsae.core import (
-    Bool, Configured, Float, Int, SlowNumbers, check_choice, check_positive, fitted, from_config, generator, nonzero,
-    seeded, slow_dtype, unit_rows,
+    Bool, Configured, Float, Int, SlowNumbers, check_choice, check_flag, check_number, check_positive, check_whole,
+    fitted, from_config, generator, nonzero, seeded, shown, slow_dtype, unit_rows,
 )
 from archsae.family import (
-    BaseSAEConfig, SparseDictionary, anchor_groups, archetypal_decoder, freeze_gate, group_means, plain_decoder,
-    scale_atoms,
+    BaseSAEConfig, SparseDictionary, anchor_groups, anchors_asked, archetypal_decoder, check_place, freeze_gate,
+    group_means, plain_decoder, scale_atoms,
 )
 from .language import activation_batches, check_context, find_hook, pack
 from .transcoder import DECODERS, check_atoms, give_unit_norms, with_free_atoms
@@ -82,18 +82,19 @@ POSITIVE = ('rotary_base', 'NTK_by_parts_factor', 'NTK_by_parts_low_freq_factor'
 
 def check_lorsa(cfg: LorsaConfig):
     "What can be wrong with a Lorsa, beside what can be wrong with any model."
-    places = cfg.hook_point_in, cfg.hook_point_out
-    if not all(places) or places[0] == places[1]:
+    places = [check_place(name, getattr(cfg, name)) for name in ('hook_point_in', 'hook_point_out')]
+    if places[0] == places[1]:
         raise ValueError("hook_point_out: expected another place than hook_point_in; "
                          f"got {places[0]!r} and {places[1]!r}")
     for name in ('n_qk_heads', 'd_qk_head', 'n_ctx', 'rotary_scale', 'old_context_len'):
-        check_positive(name, getattr(cfg, name))
+        setattr(cfg, name, check_positive(name, getattr(cfg, name)))
+    for name in ('rotary_adjacent_pairs', 'use_NTK_by_parts_rope', 'use_post_qk_ln'):
+        setattr(cfg, name, check_flag(name, getattr(cfg, name)))
     if cfg.d_sae % cfg.n_qk_heads:
         raise ValueError(f"n_qk_heads: expected a divisor of d_sae = {cfg.d_sae}; got {cfg.n_qk_heads}")
     for name in POSITIVE:
-        value = getattr(cfg, name)
-        if value is not None and not 0 < value < math.inf:
-            raise ValueError(f"{name}: expected a number > 0; got {value!r}")
+        if name != 'attn_scale' or cfg.attn_scale is not None:
+            setattr(cfg, name, check_number(name, getattr(cfg, name), above=0))
     check_choice('normalization_type', cfg.normalization_type, (None, 'RMS', 'LN'))
     if cfg.use_post_qk_ln and cfg.normalization_type != 'RMS':
         raise ValueError(f"normalization_type: expected 'RMS' with use_post_qk_ln; got {cfg.normalization_type!r}")
@@ -178,6 +179,9 @@ class Patterns(SparseDictionary):
 
     def __init__(self, cfg: LorsaConfig, seed: int = 0):
         super().__init__(cfg)
+        if not hasattr(cfg, 'n_qk_heads'):
+            raise ValueError(f"cfg: expected a LorsaConfig; got {shown(cfg)}")
+        seed = check_whole('seed', seed)
         d, H, e = cfg.d_model, cfg.n_qk_heads, cfg.d_qk_head
         self.W_Q = nn.Parameter(xavier(H, d, e, 4 * seed + 1))
         self.W_K = nn.Parameter(xavier(H, d, e, 4 * seed + 2))
@@ -236,6 +240,7 @@ class Lorsa(Patterns):
 
     def __init__(self, cfg: LorsaConfig, decoder: nn.Module | None = None, seed: int = 0):
         super().__init__(cfg, seed)
+        seed = int(seed)
         d, n = cfg.d_model, cfg.d_sae
         if decoder is None:
             decoder = plain_decoder(gaussian(n, d, sd=d ** -.5, seed=4 * seed))
@@ -278,8 +283,7 @@ class Lorsa(Patterns):
 
     def z_pattern(self, x: Float[Tensor, '... T d'], j: int) -> Float[Tensor, '... T T']:
         "What each position t' contributes to the pre-activation of latent `j` at t; rows sum to it."
-        if not 0 <= j < self.cfg.d_sae:
-            raise ValueError(f"j: expected a latent from 0 to {self.cfg.d_sae - 1}; got {j}")
+        j = check_whole('j', j, 0, self.cfg.d_sae - 1)
         return self.attention_pattern(x)[..., j // self.group, :, :] * self.values(x)[..., None, :, j]
 
     def fold(self, factors: dict):
@@ -399,6 +403,13 @@ def fixed_factor(model: SparseDictionary, hook: str) -> float:
         return 1.
     return math.sqrt(model.cfg.d_model) / model.dataset_average_activation_norm[hook]
 
+# %% ../nbs/29_lorsa.ipynb #bb15331c
+def check_heads(heads) -> Heads:
+    "Return the weights of an attention layer, else raise a `ValueError`."
+    if not isinstance(heads, Heads):
+        raise ValueError(f"heads: expected Heads, see heads_of; got {shown(heads)}")
+    return heads
+
 # %% ../nbs/29_lorsa.ipynb #b9f79b53
 @torch.no_grad()
 def copy_patterns(model: Lorsa, heads: Heads) -> Lorsa:
@@ -437,7 +448,11 @@ def exact_lorsa(cfg: LorsaConfig, heads: Heads, norms: dict | None = None) -> Lo
     ------
     ValueError : a configuration in which it does not fit
     """
-    n, d, e = heads.W_V.shape
+    n, d, e = check_heads(heads).W_V.shape
+    if not isinstance(cfg, LorsaConfig):
+        raise ValueError(f"cfg: expected a LorsaConfig; got {shown(cfg)}")
+    if not isinstance(norms, (dict, type(None))):
+        raise ValueError(f"norms: expected a dict, place -> mean norm; got {shown(norms)}")
     if cfg.act_fn != 'relu' or cfg.d_sae != 2 * n * e or cfg.n_qk_heads != n or not cfg.use_decoder_bias:
         raise ValueError(f"cfg: expected relu, {n} patterns, d_sae = {2 * n * e} and a decoder bias; got {cfg.act_fn}, "
                          f"{cfg.n_qk_heads}, {cfg.d_sae} and use_decoder_bias={cfg.use_decoder_bias}")
@@ -622,11 +637,14 @@ def anchored_lorsa(cfg: LorsaConfig, data: dict, heads: Heads, decoder: str = 'a
     """
     check_choice('decoder', decoder, LORSA_STARTS)
     check_choice('values', values, ('adjoint', 'paired'))
+    check_flag('scaled', scaled)
+    check_flag('unit', unit)
+    check_heads(heads)
     archetypes = dict(init=init, support=support, refresh=refresh, delta_unit=delta_unit, rule=rule,
                       use_multiplier=use_multiplier)
     model = Lorsa(cfg, seed=seed)
-    data = model.as_batch(data)
-    model.set_dataset_norms(data, data.get('mask'))
+    data = model.as_batch(data, 'data')
+    model.set_dataset_norms(data, data.get('mask'), 'data')
     x, y = model.prepare(model.normalise(data)[0])
     mask = data.get('mask', torch.ones(x.shape[:2], dtype=torch.bool, device=x.device))
     if model.b_D is not None:
@@ -637,7 +655,8 @@ def anchored_lorsa(cfg: LorsaConfig, data: dict, heads: Heads, decoder: str = 'a
         initialize_lorsa_with_mhsa(model, heads, x, seed)
     else:
         copy_patterns(model, heads)
-        anchors = head_anchors(model, heads, x, mask, points or cfg.d_sae // len(heads.W_V), how, seed=seed)
+        p = anchors_asked(points, cfg.d_sae // len(heads.W_V), int(mask.sum()))
+        anchors = head_anchors(model, heads, x, mask, p, how, seed=seed)
         start_at_anchors(model, heads, anchors, values, seed, delta, **archetypes)
         centre_values(model, x, mask)
     if decoder == 'anchor start':

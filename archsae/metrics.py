@@ -368,6 +368,8 @@ def code_products(Z: Float[Tensor, 'n k'], D: Float[Tensor, 'k d']) -> Float[Ten
 def interference(together: Float[Tensor, 'k k'], D: Float[Tensor, 'k d'], form: str = 'raw') -> float:
     "Spectral norm of the negative part of code products times atom products."
     clash = (-together * atom_products(in_float64(D), form)).relu()
+    if not clash.isfinite().all():
+        raise ValueError("D: expected atoms and codes whose products are finite; got some that are not")
     # symmetric and nowhere negative: its largest eigenvalue is its spectral norm
     return torch.linalg.eigvalsh(clash)[-1].clamp_min(0).item()
 

@@ -144,6 +144,7 @@ class Real:
     finite: bool = True  # whether NaN is looked for; False where that would make a GPU wait: there it must be seen
     leading: bool = False  # any leading axes will do, and there may be none
     free: bool = False  # its width need not fit anything
+    empty: bool = False  # whether there may be no number at all
     shown: bool = True  # whether a NaN that is not looked for is to be seen in the answer (counts have none)
     scales: bool = True  # whether sizes of the numbers are free (weights of a simplex are not)
 
@@ -158,7 +159,7 @@ class Real:
     def bads(self) -> list:
         found = [bad for bad in (NOT_A_TENSOR if self.leading else NOT_A_MATRIX) if not (self.optional and bad.label == 'None')]
         matters = EITHER if self.leading or self.free else REFUSE
-        found += [Bad('no rows', no_rows, EITHER if self.leading else REFUSE, True), Bad('no columns', no_columns, any_name=True)]
+        found += [Bad('no rows', no_rows, EITHER if self.leading else REFUSE, True), Bad('no columns', no_columns, EITHER if self.empty else REFUSE, True)]
         found += [Bad('one axis more', one_axis_more, EITHER if self.leading else REFUSE, True)]
         if self.make().ndim == 2:
             found += [Bad('csr', compressed)]
@@ -387,23 +388,26 @@ class Mask:
 class Places:
     "Activations at several places, by name."
     make: object  # () -> dict of tensors
+    finite: bool = True  # as of Real
+    some: bool = True  # whether a place may not lack
 
     def bads(self) -> list:
-        found = [Bad(named(v), constant(v)) for v in (None, 'text', 3, [], {})]
+        found = [Bad(named(v), constant(v)) for v in (None, 'text', 3, [])]
+        found.append(Bad('{}', constant({}), REFUSE if self.some else EITHER))
         first = next(iter(self.make()))
 
         def inside(make):
             def made(good):
                 return good | {first: make(good[first])}
             return made
-        for bad in Real(lambda: self.make()[first], leading=True).bads():
-            verdict = EITHER if bad.verdict == SHOWN else bad.verdict
+        for bad in Real(lambda: self.make()[first], leading=True, finite=self.finite).bads():
+            verdict = ANY if bad.verdict == SHOWN else bad.verdict
             found.append(Bad(f'{bad.label} at {first}', inside(bad.make), verdict, True))
         return found
 
     def goods(self) -> list:
-        return [{k: v.double() for k, v in self.make().items()}, {k: v.numpy() for k, v in self.make().items()},
-                {k: v.bfloat16() for k, v in self.make().items()}, {k: v.half() for k, v in self.make().items()}]
+        kinds = [torch.Tensor.double, torch.Tensor.numpy, torch.Tensor.bfloat16, torch.Tensor.half]
+        return [{place: kind(v) for place, v in self.make().items()} for kind in kinds]
 
 
 @dataclass(frozen=True)
@@ -529,9 +533,13 @@ def judge(case: Case, name: str, bad: Bad, arguments: dict) -> str:
 ROUNDING = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 8e-2}
 
 
+def without_times(numbers) -> dict:
+    return {path: v for path, v in numbers if not re.search('seconds|time', path)}
+
+
 def differs(answer, wanted, rounding: float) -> str:
     "Where an answer is not finite or not the one wanted, up to rounding; '' if nowhere."
-    got, want = dict(numbers_in(answer)), dict(numbers_in(wanted))
+    got, want = (without_times(numbers_in(a)) for a in (answer, wanted))
     if got.keys() != want.keys():
         return f'other parts: {sorted(got.keys() ^ want.keys())[:4]}'
     for path, w in want.items():

@@ -378,8 +378,8 @@ add('sparsity.topk', pre=real(N, K, finite=False, leading=True, free=True), k=Co
 add('sparsity.batch_topk', pre=real(N, K, finite=False, free=True), k_total=Count(30, most=N * K), loose=COINS)
 add('sparsity.threshold_codes', pre=real(N, K, finite=False, leading=True, free=True), theta=Number(.5), strict=Flag(True), loose=COINS)
 KERNEL = dict(kernel=Choice('silverman'), bandwidth=Number(.01, above=0), legacy_scale=Flag())
-add('sparsity.jump_relu', x=real(N, K, finite=False, leading=True, free=True), theta=Number(.5), strict=Flag(True), **KERNEL, loose=COINS)
-add('sparsity.heaviside', x=real(N, K, finite=False, leading=True, free=True, shown=False), theta=Number(.5), **KERNEL, loose=COINS)
+add('sparsity.jump_relu', x=real(N, K, finite=False, leading=True, free=True, empty=True), theta=Number(.5), strict=Flag(True), **KERNEL, loose=COINS)
+add('sparsity.heaviside', x=real(N, K, finite=False, leading=True, free=True, shown=False, empty=True), theta=Number(.5), **KERNEL, loose=COINS)
 
 # codes
 add('codes.SparseCodes', values=real(N, 3, finite=False),
@@ -496,7 +496,7 @@ add('activations.Activations', A=real(16, D), **SCALE,
     image=made(lambda: torch.arange(4).repeat_interleave(4), None, 'a', 3, torch.zeros(3).long()),
     labels=made(lambda: torch.tensor([0, 1, 0, 1]), None, 'a', 3, torch.zeros(5).long(), torch.zeros(4)),
     directions=real(2, D, optional=True), grid=given((2, 2), None, 'a', 3, (2,), (2, 2.5), (3, 3), (0, 4), (-2, -2)),
-    pixels=made(lambda: normal(4, 8, 8).sigmoid(), None, 3), bias=real(2, optional=True), prefix=Count(0, least=0))
+    pixels=made(lambda: normal(4, 8, 8).sigmoid()), bias=real(2, optional=True), prefix=Count(0, least=0))
 of('activations.Activations.rescaled', some_activations, how=Choice('feature'))
 of('activations.Activations.picture', some_activations, i=Count(1, least=0, most=3))
 of('activations.Activations.place', some_activations, i=Count(1, least=0, most=15))
@@ -575,9 +575,9 @@ for name, own in METHODS.items():
 add('factorizations.Factorization', nb_concepts=Count(3), device=Device(), seed=Seed())
 
 # training
-CRITERION = dict(x=real(N, D, finite=False), x_hat=real(N, D, seed=1, finite=False), pre_codes=real(N, K, finite=False),
+CRITERION = dict(x=real(N, D, finite=False, leading=True), x_hat=real(N, D, seed=1, finite=False), pre_codes=real(N, K, finite=False),
                  codes=codes(N, K, finite=False), dictionary=real(K, D, finite=False))
-add('training.mse', x=real(N, D, finite=False), x_hat=real(N, D, seed=1, finite=False))
+add('training.mse', x=real(N, D, finite=False, leading=True), x_hat=real(N, D, seed=1, finite=False))
 for name in ('mse_l1', 'mse_hoyer', 'mse_kappa_4', 'top_k_auxiliary_loss', 'reanimation_regularizer'):
     add(f'training.{name}', x=CRITERION['x'], x_hat=CRITERION['x_hat'],
         pre_codes=made(CRITERION['pre_codes'].make), codes=CRITERION['codes'], dictionary=made(CRITERION['dictionary'].make),
@@ -619,7 +619,8 @@ def trainable(function, **more):
 LOADER = made(lambda: [normal(N, D)], None, 3, [], 'a', [None], ['a'], [torch.zeros(N, 3)], [torch.ones(N, D).long()])
 LOOP = dict(nb_epochs=Count(1), clip_grad=Number(1., least=0, optional=True), monitoring=Count(1, least=0, most=2),
             device=Device(), progress=Flag())
-add('training.train_sae', trainable('train_sae'), dataloader=LOADER, **LOOP, bf16=Flag(), sparse=Choice('auto'),
+AUTO = given('auto', 'no such word', '', 3, 2.5, None, [], {}, 1, 0)
+add('training.train_sae', trainable('train_sae'), dataloader=LOADER, **LOOP, bf16=Flag(), sparse=AUTO,
     tokens=Flag(True), slow=True)
 add('training.train_sae_amp', trainable('train_sae_amp'), dataloader=LOADER, **LOOP, max_nan_fallbacks=Count(5, least=0),
     tokens=Flag(True), slow=True)
@@ -632,7 +633,7 @@ FIT = dict(
     clip_grad=Number(1., least=0, optional=True), auxk_weight=Number(.1, least=0, optional=True), k_aux=Count(2, optional=True),
     dead_after=Count(10, optional=True), initial_k=Count(4, optional=True), k_warmup=SHARE, k_delay=SHARE,
     k_schedule=Choice('linear'), penalty_warmup=SHARE, match_scale=Choice('auto', True), seed=Seed(), device=Device(),
-    bf16=Flag(False, True), progress=Flag(), sparse=Choice('auto'), init_encoder=Choice('auto'), paper=Flag())
+    bf16=Flag(False, True), progress=Flag(), sparse=AUTO, init_encoder=AUTO, paper=Flag())
 
 
 def fitting(make):
@@ -706,17 +707,17 @@ for name, make, x, z, data in FAMILY.values():
     of(f'{name}.hidden', make, x=x)
     of(f'{name}.decode', make, z=z)
     of(f'{name}.set_dataset_norms', make, fresh=True, batch=Places(data))
-    of(f'{name}.normalise', make, batch=Places(data))
-    of(f'{name}.losses', make, batch=Places(normalised(make, data)), penalty_share=Number(1., least=0),
+    of(f'{name}.normalise', make, batch=Places(data, finite=False, some=False))
+    of(f'{name}.losses', make, batch=Places(normalised(make, data), finite=False), penalty_share=Number(1., least=0),
        k=Count(3, optional=True), loose=COINS)
 of('transcoder.Transcoder.retie', transcoder, fresh=True, factor=Number(1.))
 of('crosslayer.CrossLayerTranscoder.encode_layer', crosslayer, x=real(N, D, finite=False, leading=True), l=Count(1, least=0, most=1),
    loose=COINS)
-of('crosslayer.CrossLayerTranscoder.to_jumprelu', crosslayer, x=real(N, L, D, optional=True), loose=COINS)
+of('crosslayer.CrossLayerTranscoder.to_jumprelu', crosslayer, x=real(N, L, D, optional=True, leading=True), loose=COINS)
 of('lorsa.Lorsa.values', lorsa, x=real(4, T, D, finite=False, leading=True))
 of('lorsa.Lorsa.z_pattern', lorsa, x=real(4, T, D, finite=False, leading=True), j=Count(1, least=0, most=2 * D - 1))
 add('crosslayer.CrossArchetypes', points=Real(lambda: normal(L, P, D), free=True), nb_concepts=Count(K), delta=Number(.1, least=0),
-    gain=Flag(), init=Choice('identity'), rule=Choice('retraction'), device=Device())
+    gain=Flag(), init=Choice('identity', True), rule=Choice('retraction'), device=Device())
 of('crosslayer.CrossArchetypes.forward', cross_archetypes, z=codes(N, L, K, finite=False, leading=True))
 of('crosslayer.CrossArchetypes.rows', cross_archetypes, t=Count(1, least=0, most=1))
 of('crosslayer.CrossArchetypes.target', cross_archetypes, z=codes(N, L, K, finite=False, leading=True), t=Count(1, least=0, most=1))
@@ -724,17 +725,17 @@ of('crosslayer.CrossArchetypes.asked', cross_archetypes, z=codes(N, L, K, finite
 of('crosslayer.CrossArchetypes.scale_', cross_archetypes, fresh=True, f_in=positive(L), f_out=positive(L, seed=1))
 ANCHORED = dict(decoder=Choice('archetypal'), points=Count(4, optional=True), how=Choice('random'), delta=Number(.1, least=0),
                 seed=Seed())
-MIXED = dict(init=Choice('identity'), support=Count(3, most=4, optional=True), refresh=Count(100, least=0), delta_unit=Choice('data'),
+MIXED = dict(init=Choice('identity', True), support=Count(3, most=4, optional=True), refresh=Count(100, least=0), delta_unit=Choice('data'),
              rule=Choice('retraction'), use_multiplier=Flag(True))
 add('transcoder.anchored_transcoder', cfg=made(lambda: sae_config(hook_point_out='out'), None, 'a', 3), data=Places(places),
     **ANCHORED, paired=Flag(True), **MIXED, slow=True, loose=COINS)
 add('crosslayer.anchored_crosslayer', cfg=made(clt_config, None, 'a', 3), data=Places(layers), **ANCHORED, paired=Flag(True),
-    groups=Index(lambda: torch.arange(N) % 4, 3, True), gain=Flag(), init=Choice('identity'), rule=Choice('retraction'), slow=True, loose=COINS)
+    groups=Index(lambda: torch.arange(N) % 4, 3, True), gain=Flag(), init=Choice('identity', True), rule=Choice('retraction'), slow=True, loose=COINS)
 add('lorsa.anchored_lorsa', cfg=made(lorsa_config, None, 'a', 3), data=Places(contexts), heads=made(heads, None, 'a', 3),
     **ANCHORED, values=Choice('adjoint'), scaled=Flag(True), unit=Flag(), **MIXED, slow=True, loose=COINS)
 add('lorsa.exact_lorsa', cfg=made(exact_config, None, 'a', 3), heads=made(heads, None, 'a', 3), norms=given(None, 'a', 3))
 add('crosslayer.virtual_weights', found=made(lambda: once(crosslayer).directions(), None, 'a', 3, {}), L=Count(L),
-    l=Count(0, least=0, most=1), reader=Count(1, least=0, most=1), f_out=positive(L, optional=True))
+    l=Count(0, least=0, most=0), reader=Count(1, most=1), f_out=positive(L, optional=True))
 
 # language
 add('language.hook_points', model=made(tiny_lm, None, 'a', 3, torch.nn.Linear(2, 2)))
@@ -787,7 +788,7 @@ def pictures(function):
     return get
 
 
-TOP = dict(images=unit_box(3, 3, 12, 12, leading=True, free=True), heatmaps=codes(3, 4, 4, 2, leading=True, free=True),
+TOP = dict(images=made(lambda: normal(3, 3, 12, 12).sigmoid(), None, 'a', 3, [], {}, ['a']), heatmaps=codes(3, 4, 4, 2, leading=True, free=True),
            concept_id=Count(1, least=0, most=1))
 SHARES = given(None, 'a', 3, [], ['a'], [101], [-1], [float('nan')])
 add('concepts.overlay_top_heatmaps', pictures('overlay_top_heatmaps'), **TOP, cmap=given(None, 3, []), alpha=Number(.35, least=0, most=1), slow=True, loose='drawn')

@@ -1,11 +1,12 @@
 """Two hundred thousand calls of public functions with arguments made up at random; the numbers are in inputs.json.
 
     python tests/soak/inputs.py [--calls N] [--seed N] [--only NAME] [--out FILE]
+    python tests/soak/inputs.py --again FILE ...   the calls that went wrong in these, again; one result of all
 
 A call takes the good arguments of a function (tests/table.py) and replaces up to three: by a value that is bad for its
 kind, by the same numbers in another form, or by a tensor of random shape, precision and size. What comes back has to be
 finite, or a ValueError that names an argument. A call is its seed and number, so one that went wrong can be made again:
-`--seed S --first N --calls 1`."""
+`--only NAME --seed S --first N --calls 1`."""
 import argparse
 import collections
 import json
@@ -85,7 +86,9 @@ def trial(case, number: int, seed: int, folder) -> tuple:
         told.append(f'{name} = {label}')
         verdicts.append(verdict)
     verdict = next((v for v in (inputs.REFUSE, inputs.ANY, inputs.SHOWN) if v in verdicts), inputs.EITHER)
-    verdict = inputs.ANY if verdict == inputs.SHOWN and len(chosen) > 1 else verdict
+    if len(chosen) > 1:  # what is too much for one may be right beside another
+        verdict = {inputs.REFUSE: inputs.EITHER, inputs.SHOWN: inputs.ANY}.get(verdict, verdict)
+        verdict = inputs.ANY if inputs.ANY in verdicts or inputs.SHOWN in verdicts else verdict
     said = inputs.judge(case, chosen[0], inputs.Bad('', None, verdict, any_name=True), arguments)
     return ', '.join(told), said
 
@@ -106,41 +109,70 @@ def weight(case, folder) -> float:
     return 1 / max((time.perf_counter() - began) / 3, 1e-3)
 
 
+def versions() -> dict:
+    return dict(python=platform.python_version(), torch=torch.__version__, numpy=np.__version__)
+
+
+def counted(result: dict, faults: list) -> dict:
+    "A result with its faults, counted by kind."
+    count = collections.Counter(kind_of_fault(fault['said']) for fault in faults)
+    return result | dict(
+        foreign_exceptions=count['foreign exception'], silent_nan=count['silent NaN'], accepted=count['accepted'],
+        unnamed=count['unnamed'], faults=faults)
+
+
+def again(paths: list) -> dict:
+    "The results of several runs as one, whose faults are those that are still there."
+    runs = [json.loads(path.read_text()) for path in paths]
+    folder, faults = tempfile.mkdtemp(), []
+    for run in runs:
+        for fault in run['faults']:
+            case = table.CASES.get(fault['function'])
+            told, said = trial(case, fault['number'], run['seed'], folder) if case else ('', '')
+            if said:
+                faults.append(fault | dict(changed=told, said=said))
+    result = runs[0] | {name: sum(run[name] for run in runs) for name in ('calls', 'seconds')}
+    return counted(result | dict(versions=versions()), faults)
+
+
+def calls_of(cases: list, asked) -> dict:
+    "The result of many calls."
+    folder = tempfile.mkdtemp()
+    torch.manual_seed(0)
+    weights = [weight(case, folder) for case in cases]
+    faults = []
+    began = time.perf_counter()
+    for number in range(asked.first, asked.first + asked.calls):
+        case = random.Random(f'{asked.seed} {number}').choices(cases, weights)[0]
+        told, said = trial(case, number, asked.seed, folder)
+        if said:
+            faults.append(dict(number=number, function=case.name, changed=told, said=said))
+            print(f'{number} {case.name}({told}): {said}', flush=True)
+        if number % 500 == 0:
+            for path in Path(folder).iterdir():  # of memory maps
+                path.unlink()
+    result = dict(
+        functions=len({case.name.split(' ')[0] for case in cases}), entries=len(cases),
+        arguments=sum(len(case.arguments) for case in cases), calls=asked.calls, seed=asked.seed,
+        seconds=round(time.perf_counter() - began), versions=versions(), machine=platform.machine())
+    return counted(result, faults)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--calls', type=int, default=200_000)
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--first', type=int, default=0)
     parser.add_argument('--only', default='')
+    parser.add_argument('--again', type=Path, nargs='*')
     parser.add_argument('--out', type=Path, default=HERE/'inputs.json')
     asked = parser.parse_args()
     torch.set_num_threads(1)
     cases = [case for name, case in table.CASES.items() if name.startswith(asked.only) and case.arguments]
-    folder = tempfile.mkdtemp()
-    torch.manual_seed(0)
-    weights = [weight(case, folder) for case in cases]
-    faults, count = [], collections.Counter()
-    began = time.perf_counter()
-    for number in range(asked.first, asked.first + asked.calls):
-        case = random.Random(-1 - number - asked.seed * 10**9).choices(cases, weights)[0] if len(cases) > 1 else cases[0]
-        told, said = trial(case, number, asked.seed, folder)
-        if said:
-            count[kind_of_fault(said)] += 1
-            faults.append(dict(number=number, function=case.name, changed=told, said=said))
-            print(f'{number} {case.name}({told}): {said}', flush=True)
-        if number % 500 == 0:  # files of memory maps
-            for path in Path(folder).iterdir():
-                path.unlink()
-    result = dict(
-        functions=len({case.name.split(' ')[0] for case in cases}), entries=len(cases),
-        arguments=sum(len(case.arguments) for case in cases), calls=asked.calls, seed=asked.seed,
-        foreign_exceptions=count['foreign exception'], silent_nan=count['silent NaN'], accepted=count['accepted'],
-        unnamed=count['unnamed'], seconds=round(time.perf_counter() - began),
-        versions=dict(python=platform.python_version(), torch=torch.__version__, numpy=np.__version__),
-        machine=platform.machine(), faults=faults[:200])
+    result = again(asked.again) if asked.again else calls_of(cases, asked)
     print({name: v for name, v in result.items() if name != 'faults'})
     asked.out.write_text(json.dumps(result, indent=1) + '\n')
-    sys.exit(bool(faults))
+    sys.exit(bool(result['faults']))
 
 
 if __name__ == '__main__':
