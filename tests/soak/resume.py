@@ -1,6 +1,6 @@
 """Trainings that are killed and go on: every class, each killed by SIGKILL at random moments, against one left alone.
 
-    python tests/soak/resume.py [--only NAME ...] [--kills 20] [--seed 0] [--out figures/soak_resume.json]
+    python tests/soak/resume.py [--only NAME ...] [--kills 20] [--seed 0] [--out tests/soak/resume.json]
 
 Each kill is one of three: at the end of a random step, while a checkpoint is being written, or at a random time. The
 training then goes on, in a third of the cases to be killed again, and in the end its weights, its log and its lines of
@@ -315,7 +315,7 @@ def main() -> int:
     parser.add_argument('--only', nargs='*', help='names of trainings; all where not given')
     parser.add_argument('--kills', type=int, default=20)
     parser.add_argument('--seed', type=int, default=0)
-    parser.add_argument('--out', default=str(ROOT/'figures/soak_resume.json'))
+    parser.add_argument('--out', default=str(ROOT/'tests/soak/resume.json'))
     given = parser.parse_args()
     warnings.simplefilter('ignore')
     names = given.only or list(TRAININGS)
