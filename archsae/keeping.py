@@ -446,8 +446,8 @@ def restore_frozen(path: Path, model: nn.Module, frozen: list):
         p.requires_grad_(name not in frozen)
 
 # %% ../nbs/A9_keeping.ipynb #bc06d426
-def check_twin(path: Path, stored: Stored, weights: Path, header: dict):
-    "Whether the model on paper has the configuration and the shapes of the files."
+def check_twin(path: Path, stored: Stored, weights: Path, header: dict) -> nn.Module:
+    "The model on paper, if it has the configuration and the shapes of the files."
     kind = known_class(path, field(stored.config, 'class', str, f'{path}: config'))
     check_kinds(path, stored.config, kind)
     most = 4 * weights.stat().st_size + 2**24
@@ -464,6 +464,7 @@ def check_twin(path: Path, stored: Stored, weights: Path, header: dict):
         kinds = [code for code, kind in PRECISIONS.items() if ('float' in kind) != (name in whole)]
         if entry['dtype'] not in kinds:
             raise bad_file(weights, f'{name}: dtype', f"one of {', '.join(kinds)}", entry['dtype'])
+    return twin
 
 # %% ../nbs/A9_keeping.ipynb #91b9c37d
 PRECISIONS = dict(F64='float64', F32='float32', F16='float16', BF16='bfloat16', I64='int64', I32='int32', I16='int16',
@@ -494,8 +495,9 @@ def check_weights(weights: Path, told: dict | None):
 # %% ../nbs/A9_keeping.ipynb #5ef66df4
 def restore(model: nn.Module, stored: Stored, state: dict, path: Path) -> nn.Module:
     "Give a new model its numbers, counters and facts."
-    scales = {name: state.pop(name) for name in list(state) if name.startswith('standardisation/')}
-    model.load_state_dict(state, strict=True, assign=True)
+    scales = {name: v for name, v in state.items() if name.startswith('standardisation/')}
+    numbers = {name: v for name, v in state.items() if name not in scales}
+    model.load_state_dict(numbers, strict=True, assign=True)
     for part in model.modules():
         if hasattr(part, '_check_state'):
             part._check_state()
@@ -508,7 +510,26 @@ def restore(model: nn.Module, stored: Stored, state: dict, path: Path) -> nn.Mod
     model.record = stored.record
     return model
 
+# %% ../nbs/A9_keeping.ipynb #0f582d3c
+def is_paper(model: nn.Module) -> bool:
+    "Whether a model has tensors without numbers, in its state or beside it."
+    for part in model.modules():
+        own = (*part._parameters.values(), *part._buffers.values(), *vars(part).values())
+        if any(isinstance(v, Tensor) and v.is_meta for v in own):
+            return True
+    return False
+
+
+def filled(twin: nn.Module, stored: Stored, state: dict, path: Path) -> nn.Module:
+    "The model on paper with its numbers; one that has others, which its constructor computes, is made once more."
+    model = restore(twin, stored, state, path)
+    if is_paper(model):
+        with torch.random.fork_rng(devices=[]):  # whoever loads draws the same numbers after
+            model = restore(from_config(stored.config), stored, state, path)
+    return model
+
 # %% ../nbs/A9_keeping.ipynb #d8ea1670
+@torch.inference_mode(False)
 def load_model(folder: str | Path, device: str = 'cpu') -> nn.Module:
     "The model in a folder of `save_model`, in evaluation mode, each tensor in the precision it was kept in."
     device = pick_device(device)
@@ -516,15 +537,13 @@ def load_model(folder: str | Path, device: str = 'cpu') -> nn.Module:
     path, weights = folder/'config.json', folder/'model.safetensors'
     stored = read_facts(path)
     header, about = read_header(weights)
-    check_twin(path, stored, weights, header)
+    twin = check_twin(path, stored, weights, header)
     if about.get('told') != stored.digest:
         raise bad_file(path, 'config', 'what it was when the weights were written (save both again)', 'another')
     check_weights(weights, stored.weights)
     state = {name: v.clone() for name, v in read_tensors(weights, may_be_infinite=True)[0].items()}
     check_numbers(state, functools.partial(bad_file, weights))
-    with torch.inference_mode(False), torch.random.fork_rng(devices=[]):  # whoever loads draws the same numbers after
-        model = made_from(path, stored.config, from_config)
-        made_from(path, stored.config, lambda config: restore(model, stored, state, path))
+    model = made_from(path, stored.config, lambda config: filled(twin, stored, state, path))
     return model.to(device).eval()
 
 
@@ -672,13 +691,15 @@ def pretrained(kind: type, name: str | Path, device: str, *, revision: str | Non
 
 def downloaded(name: str, **how) -> nn.Module:
     "A model from the Hub, or from what was downloaded before."
-    hub = needs('huggingface_hub', 'hub')
-    missing = (hub.errors.HfHubHTTPError, hub.errors.LocalEntryNotFoundError, hub.errors.OfflineModeIsEnabled)
+    errors = needs('huggingface_hub.errors', 'hub')
+    missing = (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, OSError)
     try:
         return hub_class().from_pretrained(name, **how).job.model
-    except hub.errors.HFValidationError as e:
+    except errors.HFValidationError as e:
         raise ValueError(f"name: expected a folder, or owner/name on the Hub; got {shown(name)} ({e})") from None
-    except missing as e:
+    except missing as e:  # no such repository, no network
+        if isinstance(e, FileNotFoundError) and not isinstance(e, errors.LocalEntryNotFoundError):
+            raise  # it was there, and has no model
         raise ConnectionError(f"name: {shown(name)} is neither a folder nor to be had from the Hub "
                               f"({type(e).__name__}: {str(e).splitlines()[0]})") from e
 
