@@ -2,19 +2,20 @@
 
     python tests/peers/overcomplete_files.py
 
-Each case prints a line; the last says how many agreed. `tests/test_exchange.py` runs it where overcomplete is."""
-import json
-import sys
+Each case prints a line; the last says how many agreed; `--write` puts them into a table beside this script.
+`tests/test_exchange.py` runs it where overcomplete is."""
 import tempfile
 
 import torch
 from overcomplete import sae as theirs
+from report import Report
 
 from archsae import sae as ours
 from archsae.exchange import read_overcomplete, write_overcomplete
 from archsae.relaxation import RelaxedArchetypalDictionary
 
 D, K, N = 24, 60, 200
+REPORT = Report(__file__, 'overcomplete')
 g = torch.Generator().manual_seed(0)
 X = torch.randn(N, D, generator=g)
 C = torch.randn(40, D, generator=g)
@@ -51,14 +52,8 @@ def with_threshold(model, value=.4):
 
 
 def agree(name, a, b):
-    "Whether two models answer alike."
     with torch.no_grad():
-        (_, z, x_hat), (_, z2, x_hat2) = a(X), b(X)
-    away = max((z - z2).abs().max().item(), (x_hat - x_hat2).abs().max().item())
-    same = bool(((z != 0) == (z2 != 0)).all())
-    active = round((z != 0).sum(1).float().mean().item(), 2)
-    print(json.dumps(dict(case=name, largest=away, same_support=same, active=active)))
-    return same and away < 2e-5
+        REPORT.compare(name, a(X)[1:], b(X)[1:])
 
 
 def ours_to_theirs(kind, encoder):
@@ -68,8 +63,8 @@ def ours_to_theirs(kind, encoder):
         other = make(theirs, kind, encoder, **KINDS[kind])
         other.load_state_dict(torch.load(f'{t}/model.pth', weights_only=True), strict=True)
         back = read_overcomplete(t)
-    return [agree(f'{kind} {encoder}: ours, read by theirs', mine, with_threshold(other).eval()),
-            agree(f'{kind} {encoder}: ours, there and back', mine, back)]
+    agree(f'{kind} {encoder}: ours, read by theirs', with_threshold(other).eval(), mine)
+    agree(f'{kind} {encoder}: ours, there and back', mine, back)
 
 
 def theirs_to_ours(kind, encoder, evaluating):
@@ -85,18 +80,16 @@ def theirs_to_ours(kind, encoder, evaluating):
         mine = read_overcomplete(f'{t}/sae.pth')
     assert hasattr(mine.dictionary, 'C') == hasattr(other.dictionary, 'C')
     assert isinstance(mine.dictionary, RelaxedArchetypalDictionary) == hasattr(other.dictionary, 'C')
-    return [agree(f'{kind} {encoder}: theirs, pickled as {"eval" if evaluating else "train"}', other.eval(), mine)]
+    agree(f'{kind} {encoder}: theirs, pickled as {"eval" if evaluating else "train"}', other.eval(), mine)
 
 
 def main():
-    held = []
     for kind in KINDS:
         for encoder in ENCODERS:
-            held += ours_to_theirs(kind, encoder)
+            ours_to_theirs(kind, encoder)
             for evaluating in (False, True):
-                held += theirs_to_ours(kind, encoder, evaluating)
-    print(f'{sum(held)} of {len(held)} agree')
-    sys.exit(not all(held))
+                theirs_to_ours(kind, encoder, evaluating)
+    REPORT.close()
 
 
 if __name__ == '__main__':

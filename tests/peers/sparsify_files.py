@@ -1,12 +1,11 @@
 """Folders of sparsify (eai-sparsify), both directions, by its own SparseCoder. In an environment that has both:
 
     SPARSIFY_DISABLE_TRITON=1 python tests/peers/sparsify_files.py"""
-import json
-import sys
 import tempfile
 from pathlib import Path
 
 import torch
+from report import Report
 from sparsify import SparseCoder, SparseCoderConfig
 
 from archsae.core import seeded
@@ -15,6 +14,7 @@ from archsae.sae import TopKSAE
 from archsae.transcoder import SAEConfig, Transcoder
 
 D, K, N = 16, 64, 300
+REPORT = Report(__file__, 'eai-sparsify')
 X = torch.randn(N, D, generator=torch.Generator().manual_seed(1)) + .3
 
 
@@ -26,15 +26,9 @@ def codes_of(coder):
         return z, coder.decode(top, index)
 
 
-def agree(name, codes, x_hat, mine):
+def answers(mine):
     with torch.no_grad():
-        z2 = mine.encode(X)[1] if isinstance(mine, TopKSAE) else mine.encode(X)
-        x_hat2 = mine(X).x_hat if isinstance(mine, TopKSAE) else mine(X)
-    away = max((codes - z2).abs().max().item(), (x_hat - x_hat2).abs().max().item())
-    same = bool(((codes != 0) == (z2 != 0)).all())
-    active = round((codes != 0).sum(1).float().mean().item(), 2)
-    print(json.dumps(dict(case=name, largest=away, same_support=same, active=active)))
-    return same and away < 2e-5
+        return mine(X)[1:] if isinstance(mine, TopKSAE) else (mine.encode(X), mine(X))
 
 
 def theirs_to_ours(folder, **config):
@@ -44,7 +38,7 @@ def theirs_to_ours(folder, **config):
             v.add_(.2 * torch.randn_like(v))
     coder.save_to_disk(folder)
     again = SparseCoder.load_from_disk(folder)
-    return agree(f'theirs, read by ours: {config}', *codes_of(again), read_sparsify(folder))
+    REPORT.compare(f'theirs, read by ours: {config}', codes_of(again), answers(read_sparsify(folder)))
 
 
 def ours_to_theirs(folder):
@@ -61,28 +55,31 @@ def ours_to_theirs(folder):
                 if gated:  # atoms of one length: the codes stay what they are
                     model.transform_to_unit_decoder_norm()
                 models.append(model)
-        held = []
         for mine in models:
             write_sparsify(mine.eval(), folder)
             again = SparseCoder.load_from_disk(folder)
-            held.append(agree(f"{type(mine).__name__} of ours, read by theirs", *codes_of(again), mine))
-        return held
+            REPORT.compare(f'{type(mine).__name__} of ours, read by theirs', codes_of(again), answers(mine))
 
 
 def main():
     with tempfile.TemporaryDirectory() as t:
-        held = [theirs_to_ours(Path(t)/'a', k=6, expansion_factor=4),
-                theirs_to_ours(Path(t)/'b', k=6, num_latents=K, normalize_decoder=False),
-                theirs_to_ours(Path(t)/'c', k=6, num_latents=K, transcode=True)]
-        held += ours_to_theirs(Path(t)/'d')
+        theirs_to_ours(Path(t)/'a', k=6, expansion_factor=4)
+        theirs_to_ours(Path(t)/'b', k=6, num_latents=K, normalize_decoder=False)
+        theirs_to_ours(Path(t)/'c', k=6, num_latents=K, transcode=True)
+        ours_to_theirs(Path(t)/'d')
         for config in (dict(activation='groupmax', k=8), dict(skip_connection=True, transcode=True)):
             SparseCoder(D, SparseCoderConfig(num_latents=K, **config)).save_to_disk(Path(t)/'e')
-            try:
-                read_sparsify(Path(t)/'e')
-            except ValueError as e:
-                held.append('not represented' in str(e))
-    print(f'{sum(held)} of {len(held)} agree')
-    sys.exit(not all(held))
+            REPORT.add(f'refused: {config}', 'not represented' in said_of(Path(t)/'e'))
+    REPORT.close()
+
+
+def said_of(folder):
+    "What the reader says of a folder that it refuses."
+    try:
+        read_sparsify(folder)
+    except ValueError as e:
+        return str(e)
+    return ''
 
 
 if __name__ == '__main__':
