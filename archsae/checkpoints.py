@@ -988,7 +988,9 @@ def behind_standardisation(parts: SAELensParts, scale_in: tuple, scale_out: tupl
     if not parts.is_transcoder:  # the mean goes off with b_dec, which is better than a large product in b_enc
         b_enc = b_enc + bias @ encoder
     found = dict(W_enc=encoder, b_enc=b_enc, W_dec=parts.W_dec.to(wide) * std, b_dec=bias + mean)
-    found = {name: v.to(parts.W_dec.dtype) for name, v in found.items()}
+    found['threshold'] = parts.threshold
+    kind = torch.promote_types(parts.W_dec.dtype, torch.float32)  # a scale folded in half precision would cost digits
+    found = {name: v if v is None else v.to(kind) for name, v in found.items()}
     return parts._replace(subtracts=not parts.is_transcoder, **found)
 
 
