@@ -1927,11 +1927,16 @@ def without_bad(A: dict, hooks: list, bad: Bool[Tensor, '...']) -> dict:
         rows = (~bad).nonzero()[:, 0]
         if not len(rows):
             raise ValueError(f"A: expected rows of finite numbers; got NaN or Inf in all {len(bad)} rows")
-        return {name: take_rows(v, rows) if v.ndim == 2 else v[rows.to(v.device)] for name, v in A.items()}
+        return {name: some_rows(v, rows) for name, v in A.items()}
     mask = A.get('mask')
     mask = ~bad if mask is None else mask.to(bad.device) & ~bad
     zeroed = {hook: A[hook].masked_fill(bad.to(A[hook].device)[..., None], 0) for hook in hooks}
     return A | zeroed | dict(mask=mask)
+
+
+def some_rows(v: Tensor, rows: Int[Tensor, ' m']) -> Tensor:
+    "Some rows, on disk if there are many and those they are of are there."
+    return v[rows.to(v.device)] if file_of(v) is None else take_rows(v, rows)
 
 
 def finite_data(A: dict, hooks: list, bad_rows: str = 'stop', name: str = 'A[{!r}]') -> tuple[dict, int]:

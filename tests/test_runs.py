@@ -499,3 +499,15 @@ def test_checkpoints_hold_no_pickle(tmp_path):
         json.loads((path/'state.json').read_text())
     shutil.rmtree(tmp_path/'step-00000020')
     assert Checkpoints(tmp_path, 5).newest()['step'] == 15
+
+
+def test_dead_latents_are_those_of_the_whole_set():
+    "However the rows come: a latent that fires in one batch only is alive, in every kind of model."
+    each = transcoder()
+    with torch.no_grad():
+        each.W_E.copy_(torch.eye(D).repeat(1, 2))
+        each.W_E[:, D:] *= -1
+    data = dict(a=torch.eye(D), b=torch.eye(D))
+    scores = [evaluate(each, data, n) for n in (1, 3, 100)]
+    assert [round(score['dead'] * 2 * D) for score in scores] == [D] * 3
+    assert all(torch.equal(score['alive'], torch.arange(2 * D) < D) for score in scores)
