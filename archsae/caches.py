@@ -7,6 +7,7 @@ __all__ = []
 
 # %% ../nbs/A8_caches.ipynb #a8000004
 import contextlib
+import ctypes
 import errno
 import functools
 import hashlib
@@ -158,29 +159,38 @@ def only_one(path: Path):
 NO_ROOM = errno.ENOSPC, errno.EDQUOT, errno.EFBIG
 
 
+def amount(size: int) -> str:
+    return f'{size / 1e9:.1f} GB' if size >= 1e9 else f'{size / 1e6:.1f} MB'
+
+
 def no_room(folder: Path, need: int, what: str) -> OSError:
     "The error of a disk that is too small."
     free = shutil.disk_usage(folder).free
-    return OSError(errno.ENOSPC, f"cache folder: expected {need / 1e9:.1f} GB of free disk for {what}; "
-                                 f"got {free / 1e9:.1f} GB in {folder}. $ARCHSAE_CACHE names another folder")
+    return OSError(errno.ENOSPC, f"cache folder: expected {amount(need)} of free disk for {what}; "
+                                 f"got {amount(free)} in {folder}. $ARCHSAE_CACHE names another folder")
 
 
-def set_room_aside(handle: int, start: int, size: int):
-    "Reserve the bytes of an open file from `start` to `size`; systems that cannot find out when they are written."
-    if size <= start or not hasattr(os, 'posix_fallocate'):
-        return
+def set_room_aside(handle: int, start: int, size: int) -> bool:
+    "Reserve the bytes of an open file from `start` to `size`; False if there are not so many."
     try:
-        os.posix_fallocate(handle, start, size - start)
-    except OSError as e:
-        if e.errno in NO_ROOM:
-            raise
+        libc = ctypes.CDLL(None, use_errno=True)
+        call = getattr(libc, 'fallocate64', None) or libc.fallocate
+    except (AttributeError, OSError, TypeError):  # another system: the disk is found to be full when it is
+        return True
+    call.argtypes = ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64
+    return size <= start or call(handle, 0, start, size - start) == 0 or ctypes.get_errno() not in NO_ROOM
 
 
 def write_all(f, data):
     "Write bytes into a file that is opened without a buffer, which may take them in several goes."
     data = memoryview(data)
     while len(data):
-        data = data[f.write(data):]
+        try:
+            data = data[f.write(data):]
+        except OSError as e:
+            if e.errno not in NO_ROOM:
+                raise
+            raise no_room(Path(f.name).parent, len(data), f'the rest of {f.name}') from None
 
 
 def reserve(f, start: int, size: int, what: str):
@@ -190,13 +200,11 @@ def reserve(f, start: int, size: int, what: str):
     free = shutil.disk_usage(folder)
     if free.total and size - start > free.free:  # asked first: a disk that is filled up in vain disturbs others
         raise no_room(folder, size - start, what)
-    try:
-        set_room_aside(f.fileno(), start, size)
-    except OSError:
+    if not set_room_aside(f.fileno(), start, size):
         f.truncate(start)
-        raise no_room(folder, size - start, what) from None
+        raise no_room(folder, size - start, what)
 
-# %% ../nbs/A8_caches.ipynb #a8000021
+# %% ../nbs/A8_caches.ipynb #a8000022
 SEGMENT = 2**26  # bytes
 
 
@@ -241,7 +249,7 @@ class Segments:
     def plain(self) -> dict:
         return dict(head=self.head, row=self.row, ends=self.ends, sha256=self.sums)
 
-# %% ../nbs/A8_caches.ipynb #a8000022
+# %% ../nbs/A8_caches.ipynb #a8000023
 def is_count(value) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
@@ -277,7 +285,7 @@ def sum_of(path: Path, first: int, last: int, at_once: int = 2**22) -> str:
 def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
-# %% ../nbs/A8_caches.ipynb #a8000023
+# %% ../nbs/A8_caches.ipynb #a8000024
 def right_segments(path: Path, segments: Segments) -> int:
     "How many segments, from the first on, are what was written."
     pool = ThreadPoolExecutor(min(cores(), 16))
@@ -291,7 +299,7 @@ def right_segments(path: Path, segments: Segments) -> int:
         pool.shutdown(cancel_futures=True)
     return len(segments.ends)
 
-# %% ../nbs/A8_caches.ipynb #a8000025
+# %% ../nbs/A8_caches.ipynb #a8000026
 SEAL = b'archsae1'
 
 
@@ -318,7 +326,7 @@ def sealed_segments(path: Path, size: int) -> Segments:
         raise bad_file(path, 'size', f'{segments.size + length + 48} bytes', size)
     return segments
 
-# %% ../nbs/A8_caches.ipynb #a8000029
+# %% ../nbs/A8_caches.ipynb #a8000030
 FOUND_RIGHT = {}  # path -> what the system said of the file when it was read
 
 
@@ -359,7 +367,7 @@ def set_aside(path: Path, why: str):
         there = 'not used'
     warnings.warn(f'{path} is damaged ({why}); it is {there}, and made again', RuntimeWarning, stacklevel=2)
 
-# %% ../nbs/A8_caches.ipynb #a8000033
+# %% ../nbs/A8_caches.ipynb #a8000034
 def mark_of(part: Path) -> Path:
     "Where it is noted how far a part was written."
     return part.with_suffix('.rows')
@@ -396,7 +404,7 @@ def part_so_far(part: Path, head: int, row: int, n: int) -> Segments:
                   f'and the others are made again', RuntimeWarning, stacklevel=2)
     return segments
 
-# %% ../nbs/A8_caches.ipynb #a8000036
+# %% ../nbs/A8_caches.ipynb #a8000037
 def folders_of_groups(groups: str, top: Path):
     "The control groups of a process that limit memory, from the innermost out, with the names of their limits."
     for line in groups.splitlines():

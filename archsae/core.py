@@ -799,12 +799,17 @@ def first_cached(places: list, alone: bool = False) -> dict | None:
     return None
 
 
-def keep(path: Path, made: dict, alone: bool):
+def clear_up(path: Path):
+    "Remove what killed processes left beside a file that is there now."
+    leavings = path.parent.glob(f'.{glob.escape(path.name[:100])}.*.part')
+    for left in (path.with_suffix('.part'), mark_of(path), *leavings):
+        with contextlib.suppress(OSError):
+            left.unlink(missing_ok=True)
+
+
+def keep(path: Path, made: dict):
     "Write tensors, at once or not at all; where that fails, a warning, since they are at hand all the same."
     try:
-        for left in path.parent.glob(f'.{glob.escape(path.name[:100])}.*.part'):  # by processes that were killed
-            if alone:
-                left.unlink(missing_ok=True)
         with replacing(path) as part:
             tensor_writer(made, sha256=hash_of(made).hexdigest())(part)
     except Exception as e:  # safetensors has its own kind for a full disk
@@ -822,13 +827,15 @@ def cached(make, name: str, **what) -> dict:
     except OSError as e:
         warn_once(f'no cache: {e}')
         return make()
-    found = first_cached(places)
-    if found is None:
-        with only_one(places[0].with_suffix('.lock')) as alone:
+    found, lock = first_cached(places), places[0].with_suffix('.lock')
+    if found is None or os.path.exists(lock):  # then somebody is at work here, or was killed
+        with only_one(lock) as alone:
             found = first_cached(places, alone=True)  # another process may have made it while this one waited
             if found is None:
                 found = {k: v.contiguous() for k, v in make().items()}
-                keep(places[0], found, alone)
+                keep(places[0], found)
+            if alone:
+                clear_up(places[0])
     return found
 
 # %% ../nbs/00_core.ipynb #c8fe7dc6
@@ -1023,10 +1030,12 @@ def stored(blocks, n: int, d: int, name: str, dtype: torch.dtype = torch.float32
     `what` is everything that decides its content. The tensor (n, d) is a map of the file.
     """
     places = rows_places(n, d, name, dtype, **what)
-    path = first_rows(places)
-    if path is None:
-        with only_one(places[0].with_suffix('.lock')) as alone:
+    path, lock = first_rows(places), places[0].with_suffix('.lock')
+    if path is None or os.path.exists(lock):  # then somebody is at work here, or was killed
+        with only_one(lock) as alone:
             path = first_rows(places, alone=True)  # another process may have made it while this one waited
             if path is None:
                 make_rows(blocks, n, d, places[0], dtype, alone)
+            if alone:
+                clear_up(places[0])
     return mapped(path or places[0])

@@ -76,6 +76,7 @@ def kills(busy, work, arguments, trials, chance, count):
                 judge(child, count)
             leavings = [p for p in Path(folder).rglob('*') if p.suffix in ('.part', '.rows', '.lock')]
             count['files left behind'] += len(leavings)
+            count.update(f'left {p.suffix}' for p in leavings)
 
 
 def flips(trials, chance, count):
