@@ -174,9 +174,9 @@ def bring_back_(W: Float[Tensor, 'k m'], rule: str):
         simplex_rows_(W)
 
 # %% ../nbs/04_relaxation.ipynb #d4a19a43
-def is_on_simplex(W: Float[Tensor, 'k m'], rule: str) -> bool:
-    "Whether all rows are on the simplex to the last digits; on a GPU, which would have to be waited for, never."
-    if W.device.type != 'cpu':
+def is_on_simplex(W: Float[Tensor, 'k m'], rule: str, may_wait: bool = False) -> bool:
+    "Whether all rows are on the simplex to the last digits; on a GPU, which has to be waited for, only if that may be."
+    if W.device.type != 'cpu' and not may_wait:
         return False
     error = sum_error(W, rule)
     for rows in W.split(max(2**15 // W.shape[1], 1)):
@@ -185,9 +185,9 @@ def is_on_simplex(W: Float[Tensor, 'k m'], rule: str) -> bool:
     return True
 
 
-def is_in_ball(L: Float[Tensor, 'k d'], radius: float) -> bool:
-    "Whether all rows are in the ball to the last digits; on a GPU never."
-    if L.device.type != 'cpu':
+def is_in_ball(L: Float[Tensor, 'k d'], radius: float, may_wait: bool = False) -> bool:
+    "Whether all rows are in the ball to the last digits; on a GPU only if it may be waited for."
+    if L.device.type != 'cpu' and not may_wait:
         return False
     most = radius * (1 + ball_error(L))
     return all(bool((rows.norm(dim=1) <= most).all()) for rows in L.split(max(2**15 // L.shape[1], 1)))
@@ -335,6 +335,7 @@ class RelaxedArchetypalDictionary(SlowNumbers, Configured, nn.Module):
     slow = 'multiplier',
     loose = 'init', 'refresh', 'delta_unit'
     _is_new = False  # whether its first weights are to be brought back, however near they may be
+    _was_compiled = False  # whether compiled code brought it back since: what its graph holds must not be written to
     _is_first = False  # whether it still has its first weights: not trained, not loaded
 
     def __init__(self, in_dimensions: int, nb_concepts: int, points: Float[Tensor, 'p d'], delta: float = 1.0,
@@ -446,26 +447,28 @@ class RelaxedArchetypalDictionary(SlowNumbers, Configured, nn.Module):
         if torch.compiler.is_compiling():
             bring_back_(self.W, self.rule)
             self.Relax.copy_(ball_rows(self.Relax, self.delta))
+            self._is_new, self._was_compiled = False, True
             return self
         cache = self._cache
         if cache.is_feasible(self.W, self.Relax, self.delta):
             return self
         new, self._is_new = self._is_new, False
-        stays = not new and is_on_simplex(self.W, self.rule) and cache.candidates is None
+        compiled, self._was_compiled = self._was_compiled and not self.W.is_meta, False
+        stays = not new and is_on_simplex(self.W, self.rule, compiled) and cache.candidates is None
         if not stays:
             self._is_first = new
             bring_back_(self.W, self.rule)
-        self._shorten(new)
+        self._shorten(new, compiled)
         self._move_support()
         cache.note_feasible(self.W, self.Relax, self.delta)
         self._steps += not stays
         return self
 
-    def _shorten(self, new: bool):
+    def _shorten(self, new: bool, may_wait: bool):
         "Bring Λ into its ball, if it is not there."
         if self._cache.relax_is_zero_already(self.Relax, self.delta):
             return
-        if new or not is_in_ball(self.Relax, self.delta):
+        if new or not is_in_ball(self.Relax, self.delta, may_wait):
             self.Relax.copy_(ball_rows(self.Relax, self.delta))
 
     def _move_support(self):
