@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from archsae.core import (
     Bool, Float, Int,
-    as_real, cached, check_choice, check_matrix, check_positive, check_vector, check_whole, file_of, generator,
+    cached, check_choice, check_matrix, check_positive, check_vector, check_whole, file_of, generator,
     memory_for_activations, needs, pick_device, seeded, shown, stored,
 )
 
@@ -116,6 +116,9 @@ def precise_enough(mean: Float[Tensor, ' s'], std: Float[Tensor, ' s'], dtype: t
 def check_moments(mean, std, width: int) -> tuple[Float[Tensor, ' d'], Float[Tensor, ' d']]:
     "Both as vectors of one precision, else a `ValueError`: a mean is finite, a deviation above zero."
     mean, std = check_vector('mean', mean, width), check_vector('std', std, width)
+    for name, v in dict(mean=mean, std=std).items():
+        if v.is_meta:
+            raise ValueError(f"{name}: expected numbers; got a tensor on the device meta, which has none")
     if not (std > 0).all():
         raise ValueError(f"std: expected numbers above zero; got {std.min().item():g}")
     both = torch.promote_types(torch.promote_types(mean.dtype, std.dtype), torch.float32)
@@ -218,11 +221,9 @@ def take_rows(A: Float[Tensor, 'n d'], rows) -> Float[Tensor, 'm d']:
 
     Raises
     ------
-    ValueError : no matrix, or rows that are not there
+    ValueError : no matrix of finite numbers, or rows that are not there
     """
-    A = as_real('A', A)
-    if A.ndim != 2:
-        raise ValueError(f"A: expected shape (n, d); got {tuple(A.shape)}")
+    A = check_matrix('A', A)
     rows = numbers_of('rows', rows, len(A), 'rows')
     size = len(rows) * A.shape[1] * A.element_size()
     if file_of(A) is None or size <= memory_for_activations() / 4:
@@ -358,7 +359,8 @@ class Activations:
         self.grid, self.prefix = check_grid(self.grid), check_whole('prefix', self.prefix)
         per = self.prefix + self.grid[0] * self.grid[1]
         if n != m * per:
-            raise ValueError(f"A: expected {m} images of {per} tokens, which is {m * per} rows; got {n}")
+            raise ValueError(f"A: expected {m} images of {per} tokens, which is {m * per} rows; "
+                             f"got {n} (so labels, grid and prefix say)")
         self.image = whole_numbers('image', self.image, n, 'a token')
         wrong = (self.image.view(m, per) != torch.arange(m)[:, None].to(self.image.device)).flatten()
         if wrong.any():

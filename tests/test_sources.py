@@ -918,3 +918,33 @@ def test_half_precision_models(name, dtype):
     if name != 'Bert':
         effect = language.logit_effect(model, torch.eye(32)[:2])
         assert effect.dtype == torch.float32 and effect.isfinite().all()
+
+
+def test_a_real_encoder():
+    "all-MiniLM-L6-v2 where it is at hand: a padded batch, its masks and special tokens, all hooks, a splice."
+    here = vision.data_folder()
+    if here is None or not (here/'minilm_l6').is_dir():
+        pytest.skip('no minilm_l6/ in $ARCHSAE_DATA or shared/data')
+    lm = language.load_lm(here/'minilm_l6', device='cpu')
+    model, tok = lm.model.float(), lm.tokenizer
+    texts = ['A cat sits on a mat.', 'The kitten is lying on the rug.', 'Shares fell on the market as rates rose.']
+    hooks = list(language.hook_points(model))
+    assert len(hooks) == 36 and 'final' not in hooks
+    acts = language.activations(model, tok, texts, hooks, 24, packing='each', shuffle=False)
+    batch = tok(texts, padding=True, return_tensors='pt')
+    with torch.inference_mode():
+        states = model(**batch, output_hidden_states=True).hidden_states
+    for i, text in enumerate(texts):
+        mine, n = acts.contexts == i, len(tok(text)['input_ids']) - 2
+        assert tok.decode(acts.tokens[mine]) == text.lower() and mine.sum() == n
+        for b in range(6):
+            torch.testing.assert_close(acts[f'blocks.{b}'][mine], states[b + 1][i, 1:n + 1], rtol=1e-3, atol=1e-4)
+    means = torch.stack([acts['blocks.5'][acts.contexts == i].mean(0) for i in range(3)])
+    cosine = torch.cosine_similarity(means[:1], means[1:])
+    assert cosine[0] > .5 > .25 > cosine[1]
+    with torch.inference_mode():
+        for hook in hooks[::5]:
+            with language.splicing(model, hook, lambda v: v.clone()):
+                assert torch.equal(model(**batch).last_hidden_state, states[-1])
+            with language.splicing(model, hook, torch.zeros_like):
+                assert not torch.equal(model(**batch).last_hidden_state, states[-1])
