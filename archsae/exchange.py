@@ -860,7 +860,7 @@ def write_overcomplete(model: SAE, folder) -> Path:
         'model.pth': torch_writer(state),
     })
 
-# %% ../nbs/A11_exchange.ipynb #ac00002c
+# %% ../nbs/A11_exchange.ipynb #ac00002e
 def words_beside(path) -> set:
     "Names and texts in the pickle that `path` means; none if it cannot be read, whatever the reason."
     try:

@@ -3,6 +3,7 @@ import json
 import os
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -151,6 +152,86 @@ def test_what_cannot_be_represented_is_refused_with_the_reason(tmp_path, format,
     assert str(e.value).startswith(f'model: expected one that {format} can represent; got ')
     assert REFUSED[format, name] in str(e.value)
     assert not (tmp_path/'model').exists()
+
+
+class Named:
+    "Classes under overcomplete's names, there while a file is written; their own are not needed to write its layout."
+
+    def __init__(self, monkeypatch):
+        self.patch = monkeypatch
+
+    def make(self, where, name, **facts):
+        "An object of `where.name` with these attributes and parts."
+        parts = where.split('.')
+        for n in range(1, len(parts) + 1):
+            module = '.'.join(parts[:n])
+            if module not in sys.modules:
+                self.patch.setitem(sys.modules, module, types.ModuleType(module))
+        kind = type(name, (torch.nn.Module,), dict(__module__=where))
+        setattr(sys.modules[where], name, kind)
+        made = kind()
+        for key, value in facts.items():
+            if isinstance(value, torch.Tensor) and key != 'C':
+                value = torch.nn.Parameter(value)
+            if key == 'C':
+                made.register_buffer(key, value)
+            else:
+                setattr(made, key, value)
+        return made
+
+
+def public_layout(path, monkeypatch, k=12, d=6, p=9):
+    "A file as the public RA-SAE of 32 000 concepts is, and what it computes, by the formulas."
+    named = Named(monkeypatch)
+    with seeded(1):
+        linear, norm = torch.nn.Linear(d, k), torch.nn.LayerNorm(k)
+        C, W, Relax = torch.randn(p, d), torch.randn(k, p), torch.randn(k, d)
+        x = torch.randn(40, d)
+    m, delta, threshold = torch.tensor(.2), .5, .4
+    encoder = named.make(
+        'overcomplete.sae.modules', 'MLPEncoder', mlp_blocks=torch.nn.ModuleList(), residual=False,
+        final_block=torch.nn.Sequential(linear, norm), final_activation=torch.nn.ReLU())
+    dictionary = named.make(
+        'overcomplete.sae.archetypal_dictionary', 'RelaxedArchetypalDictionary', C=C, W=W, Relax=Relax, multiplier=m,
+        delta=delta, _fused_dictionary=None)
+    sae = named.make(
+        'overcomplete.sae.batchtopk_sae', 'BatchTopKSAE', encoder=encoder, dictionary=dictionary, top_k=100,
+        threshold_momentum=.9, running_threshold=None, nb_concepts=k)
+    torch.save(torch.nn.DataParallel(sae), path)
+    path.with_name('config.json').write_text(json.dumps(dict(threshold=threshold, layer=11)))
+    with torch.no_grad():
+        z = norm(linear(x)).relu()
+        z = z * (z >= threshold)
+        W = W.relu()
+        W = W / (W.sum(1, keepdim=True) + 1e-8)
+        atoms = m.exp() * (W @ C + Relax * (delta / Relax.norm(dim=1, keepdim=True)).clamp(max=1))
+    return x, z, atoms
+
+
+def test_the_public_layout_without_overcomplete(tmp_path, monkeypatch):
+    with monkeypatch.context() as there:
+        x, z, atoms = public_layout(tmp_path/'RA-SAE-32k.pth', there)
+    for path in (tmp_path, tmp_path/'RA-SAE-32k.pth'):
+        model = archsae.load(path)
+        assert type(model) is RABatchTopKSAE and model.dictionary.delta == .5 and model.top_k == 100
+        codes, x_hat = answers(model, x)
+        assert torch.equal(codes, z)
+        torch.testing.assert_close(model.get_dictionary(), atoms)
+        torch.testing.assert_close(x_hat, z @ atoms)
+    free = read_overcomplete(tmp_path, free=True)
+    torch.testing.assert_close(free.get_dictionary(), atoms)
+    assert torch.equal(answers(free, x)[0], z)
+    few = read_overcomplete(tmp_path, support=3)
+    away = ((few.get_dictionary() - atoms).norm() / atoms.norm()).item()
+    assert torch.equal(answers(few, x)[0], z) and 0 < away < 1.5 * few.dictionary.support_error
+
+
+def test_without_a_threshold_the_public_layout_asks_for_one(tmp_path, monkeypatch):
+    with monkeypatch.context() as there:
+        x, _, _ = public_layout(tmp_path/'sae.pth', there)
+    (tmp_path/'config.json').unlink()
+    with pytest.raises(ValueError, match='running_threshold: not calibrated'):
+        archsae.load(tmp_path/'sae.pth')(x)
 
 
 def test_a_state_dict_alone_does_not_tell_its_class(tmp_path):
