@@ -73,8 +73,8 @@ def family():
     yield 'Lorsa, archetypal', Lorsa(LorsaConfig(**common, **heads, **normal, act_fn='jumprelu'), blocks)
 
 
-FACTORIZATIONS = ('SkPCA', 'SkSVD', 'SkICA', 'SkNMF', 'SkSparsePCA', 'SkDictionaryLearning', 'SkKMeans', 'SemiNMF', 'NMF',
-                  'ConvexNMF', 'ArchetypalAnalysis')
+FACTORIZATIONS = ('SkPCA', 'SkSVD', 'SkICA', 'SkNMF', 'SkSparsePCA', 'SkDictionaryLearning', 'SkKMeans', 'SemiNMF',
+                  'NMF', 'ConvexNMF', 'ArchetypalAnalysis')
 
 
 def factorisations():

@@ -1,4 +1,4 @@
-"A folder of a model, opened by a program that has nothing else; folders that nobody should believe; the way to the Hub."
+"A folder of a model, opened by a program that has nothing else; folders nobody should believe; the way to the Hub."
 import copy
 import json
 import os
@@ -95,9 +95,14 @@ def test_a_training_goes_on_where_it_was(models, tmp_path):
 # ---- folders that nobody should believe
 
 BAD_JSON = {  # name -> bytes of config.json
-    'empty': b'', 'no JSON': b'weights', 'a list': b'[1, 2]', 'cut': b'{"format": "arch', 'not UTF-8': b'{"format": "\xff"}',
+    'empty': b'',
+    'no JSON': b'weights',
+    'a list': b'[1, 2]',
+    'cut': b'{"format": "arch', 'not UTF-8': b'{"format": "\xff"}',
     'NaN': b'{"format": NaN}', 'twice': b'{"format": 1, "format": 2}', 'deep': b'{"a":' * 10**5 + b'1' + b'}' * 10**5,
-    'large': b'{"a": "' + b' ' * 2**25 + b'"}', 'other': b'{"model_type": "bert"}', 'long number': b'{"a": ' + b'1' * 5000 + b'}',
+    'large': b'{"a": "' + b' ' * 2**25 + b'"}',
+    'other': b'{"model_type": "bert"}',
+    'long number': b'{"a": ' + b'1' * 5000 + b'}',
     'empty object': b'{}',
 }
 
@@ -128,10 +133,16 @@ def nested(stored):
 
 
 DICT = 'config', 'dictionary'
+MLP = dict(encoder='MLPEncoder', input_shape=8, n_components=12)
 CHANGES = [
     ('format', put('format', value='pickle')), ('format', put('format', value=1)), ('format', drop('format')),
-    ('version', put('version', value=2)), ('version', put('version', value='1')), ('version', put('version', value=True)),
-    ('config', drop('config')), ('config', put('config', value=[])), ('config', put('config', value='SAE')), ('dictionary', nested),
+    ('version', put('version', value=2)),
+    ('version', put('version', value='1')),
+    ('version', put('version', value=True)),
+    ('config', drop('config')),
+    ('config', put('config', value=[])),
+    ('config', put('config', value='SAE')),
+    ('dictionary', nested),
     ('class', drop('config', 'class')), ('class', put('config', 'class', value='os.system')),
     ('class', put('config', 'class', value='__import__')), ('class', put('config', 'class', value=None)),
     ('class', put('config', 'class', value=['SAE'])), ('config', put('config', 'class', value='NMF')),
@@ -141,37 +152,68 @@ CHANGES = [
     ('nb_concepts', put('config', 'nb_concepts', value=True)), ('nb_concepts', put('config', 'nb_concepts', value=-1)),
     ('config', put('config', 'nb_concepts', value=10**12)), ('config', put('config', 'nb_concepts', value=2**62)),
     ('nb_concepts', put('config', 'nb_concepts', value=10**30)), ('nb_concepts', drop('config', 'nb_concepts')),
-    ('config', put('config', 'input_shape', value=10**12)), ('input_shape', put('config', 'input_shape', value=[1, 2, 3, 4])),
+    ('config', put('config', 'input_shape', value=10**12)),
+    ('input_shape', put('config', 'input_shape', value=[1, 2, 3, 4])),
     ('config', put('config', 'input_shape', value=[[8]])), ('top_k', put('config', 'top_k', value=10**12)),
     ('top_k', put('config', 'top_k', value='false')), ('config', put('config', 'top_k', value=4)),
     ('k_per', put('config', 'k_per', value='token')), ('k_per', drop('config', 'k_per')),
     ('threshold_momentum', put('config', 'threshold_momentum', value=2)), ('more', put('config', 'more', value=1)),
-    ('encoder_module', put('config', 'encoder_module', value='os')), ('encoder_module', put('config', 'encoder_module', value=3)),
-    ('encoder_bias', put('config', 'encoder_bias', value='false')), ('encoder_bias', put('config', 'encoder_bias', value=1)),
-    ('config', put('config', 'encoder_module', value=dict(encoder='MLPEncoder', input_shape=8, n_components=12, nb_blocks=10**9))),
-    ('config', put('config', 'encoder_module', value=dict(encoder='MLPEncoder', input_shape=8, n_components=12, norm_layer='Module'))),
-    ('delta', put(*DICT, 'delta', value=-1)), ('delta', put(*DICT, 'delta', value='0.1')), ('delta', put(*DICT, 'delta', value=None)),
+    ('encoder_module', put('config', 'encoder_module', value='os')),
+    ('encoder_module', put('config', 'encoder_module', value=3)),
+    ('encoder_bias', put('config', 'encoder_bias', value='false')),
+    ('encoder_bias', put('config', 'encoder_bias', value=1)),
+    ('config', put('config', 'encoder_module', value=MLP | dict(nb_blocks=10**9))),
+    ('config', put('config', 'encoder_module', value=MLP | dict(norm_layer='Module'))),
+    ('config', put('config', 'encoder_module', value=MLP | dict(encoder='Popen'))),
+    ('config', put('config', 'encoder_module', value=MLP | dict(hidden_dim='8'))),
+    ('config', put('config', 'encoder_module', value=MLP | dict(residual='false'))),
+    ('delta', put(*DICT, 'delta', value=-1)),
+    ('delta', put(*DICT, 'delta', value='0.1')),
+    ('delta', put(*DICT, 'delta', value=None)),
     ('delta', put(*DICT, 'delta', value={'number': 'nan'})), ('delta', put(*DICT, 'delta', value={'number': 'inf'})),
-    ('config', put(*DICT, 'delta', value=.3)), ('rule', put(*DICT, 'rule', value='none')), ('rule', put(*DICT, 'rule', value=0)),
-    ('use_multiplier', put(*DICT, 'use_multiplier', value='false')), ('use_multiplier', put(*DICT, 'use_multiplier', value=1)),
+    ('config', put(*DICT, 'delta', value=.3)),
+    ('rule', put(*DICT, 'rule', value='none')),
+    ('rule', put(*DICT, 'rule', value=0)),
+    ('use_multiplier', put(*DICT, 'use_multiplier', value='false')),
+    ('use_multiplier', put(*DICT, 'use_multiplier', value=1)),
     ('delta_unit', put(*DICT, 'delta_unit', value='miles')), ('config', put(*DICT, 'points', value=[10**9, 10**9])),
-    ('config', put(*DICT, 'points', value=[20])), ('points', put(*DICT, 'points', value='all')), ('config', put(*DICT, 'points', value=[-1, 8])),
+    ('config', put(*DICT, 'points', value=[20])),
+    ('points', put(*DICT, 'points', value='all')),
+    ('config', put(*DICT, 'points', value=[-1, 8])),
     ('dictionary.C', put(*DICT, 'points', value=[21, 8])), ('config', put(*DICT, 'points', value=[1] * 10**5)),
-    ('config', put(*DICT, 'support', value=10**9)), ('config', put(*DICT, 'support', value=None)), ('support', put(*DICT, 'support', value='4')),
+    ('config', put(*DICT, 'support', value=10**9)),
+    ('config', put(*DICT, 'support', value=None)),
+    ('support', put(*DICT, 'support', value='4')),
     ('refresh', put(*DICT, 'refresh', value=-1)), ('points', put(*DICT, 'in_dimensions', value=7)),
-    ('counters', drop('counters')), ('counters', put('counters', value=[])), ('counters', put('counters', 'encoder', value=dict(steps=1))),
-    ('steps', put('counters', 'dictionary', 'steps', value=-1)), ('steps', put('counters', 'dictionary', 'steps', value=2**70)),
+    ('counters', drop('counters')),
+    ('counters', put('counters', value=[])),
+    ('counters', put('counters', 'encoder', value=dict(steps=1))),
+    ('steps', put('counters', 'dictionary', 'steps', value=-1)),
+    ('steps', put('counters', 'dictionary', 'steps', value=2**70)),
     ('steps', put('counters', 'dictionary', 'steps', value=1.5)), ('counters', put('counters', 'dictionary', value=3)),
-    ('frozen', drop('frozen')), ('frozen', put('frozen', value='dictionary.W')), ('frozen', put('frozen', value=['nothing'])),
+    ('frozen', drop('frozen')),
+    ('frozen', put('frozen', value='dictionary.W')),
+    ('frozen', put('frozen', value=['nothing'])),
     ('frozen', put('frozen', value=['dictionary.W'] * 2)), ('frozen', put('frozen', value=[3])),
-    ('tensors', drop('tensors')), ('tensors', put('tensors', value=[])), ('tensors', put('tensors', 'dictionary.W', 'dtype', value='float64')),
+    ('tensors', drop('tensors')),
+    ('tensors', put('tensors', value=[])),
+    ('tensors', put('tensors', 'dictionary.W', 'dtype', value='float64')),
     ('tensors', put('tensors', 'dictionary.W', 'shape', value=[1])), ('tensors', drop('tensors', 'dictionary.W')),
-    ('tensors', put('tensors', 'more', value=dict(dtype='float32', shape=[1]))), ('tensors', put('tensors', 'dictionary.W', value=7)),
+    ('tensors', put('tensors', 'more', value=dict(dtype='float32', shape=[1]))),
+    ('tensors', put('tensors', 'dictionary.W', value=7)),
     ('standardisation', drop('standardisation')), ('standardisation', put('standardisation', value={})),
-    ('tensors', put('standardisation', value=[])), ('tensors', put('standardisation', value=['blocks.3'])), ('tensors', put('standardisation', value=['', 'x'])),
-    ('record', put('record', value=[])), ('record', put('record', value='note')), ('metrics', put('metrics', value=[1])),
-    ('weights', drop('weights')), ('file', put('weights', 'file', value='/etc/passwd')), ('file', put('weights', 'file', value='../a')),
-    ('bytes', put('weights', 'bytes', value='many')), ('size', put('weights', 'bytes', value=1)), ('sha256', put('weights', 'sha256', value='0' * 64)),
+    ('tensors', put('standardisation', value=[])),
+    ('tensors', put('standardisation', value=['blocks.3'])),
+    ('tensors', put('standardisation', value=['', 'x'])),
+    ('record', put('record', value=[])),
+    ('record', put('record', value='note')),
+    ('metrics', put('metrics', value=[1])),
+    ('weights', drop('weights')),
+    ('file', put('weights', 'file', value='/etc/passwd')),
+    ('file', put('weights', 'file', value='../a')),
+    ('bytes', put('weights', 'bytes', value='many')),
+    ('size', put('weights', 'bytes', value=1)),
+    ('sha256', put('weights', 'sha256', value='0' * 64)),
     ('sha256', put('weights', 'sha256', value='0' * 63)), ('sha256', drop('weights', 'sha256')),
 ]
 
@@ -191,17 +233,34 @@ def filled(value):
     return change
 
 
+def with_more(state):
+    return state | dict(more=torch.zeros(3))
+
+
+def without_slack(state):
+    return {name: v for name, v in state.items() if name != 'dictionary.Relax'}
+
+
+def nothing(state):
+    return {}
+
+
 WEIGHTS = [
-    ('dictionary.W', numbers('dictionary.W', filled(torch.nan))), ('dictionary.C', numbers('dictionary.C', filled(torch.inf))),
-    ('running_threshold', numbers('running_threshold', filled(torch.inf))), ('support', numbers('dictionary.support', filled(20))),
+    ('dictionary.W', numbers('dictionary.W', filled(torch.nan))),
+    ('dictionary.C', numbers('dictionary.C', filled(torch.inf))),
+    ('running_threshold', numbers('running_threshold', filled(torch.inf))),
+    ('support', numbers('dictionary.support', filled(20))),
     ('support', numbers('dictionary.support', filled(-1))), ('std', numbers('standardisation/std/', filled(0))),
-    ('std', numbers('standardisation/std/', filled(-1))), ('standardisation/mean/', numbers('standardisation/mean/', filled(torch.nan))),
-    ('dictionary.W', numbers('dictionary.W', lambda v: v[:, :3])), ('dictionary.W', numbers('dictionary.W', lambda v: v[None])),
+    ('std', numbers('standardisation/std/', filled(-1))),
+    ('standardisation/mean/', numbers('standardisation/mean/', filled(torch.nan))),
+    ('dictionary.W', numbers('dictionary.W', lambda v: v[:, :3])),
+    ('dictionary.W', numbers('dictionary.W', lambda v: v[None])),
     ('encoder.final_block.0.bias', numbers('encoder.final_block.0.bias', lambda v: v[:1])),
-    ('dictionary.W', numbers('dictionary.W', lambda v: v.long())), ('dictionary.support', numbers('dictionary.support', lambda v: v.float())),
+    ('dictionary.W', numbers('dictionary.W', lambda v: v.long())),
+    ('dictionary.support', numbers('dictionary.support', lambda v: v.float())),
     ('dictionary.W', numbers('dictionary.W', lambda v: v.to(torch.float8_e4m3fn))),
-    ('more', lambda state: state | dict(more=torch.zeros(3))), ('dictionary.Relax', lambda state: {n: v for n, v in state.items() if n != 'dictionary.Relax'}),
-    ('tensors', lambda state: {}), ('mean', numbers('standardisation/mean/', lambda v: v[:4])),
+    ('more', with_more), ('dictionary.Relax', without_slack),
+    ('tensors', nothing), ('mean', numbers('standardisation/mean/', lambda v: v[:4])),
 ]
 
 
@@ -211,11 +270,15 @@ class Boom:
 
 
 BAD_BYTES = {
-    'empty': lambda raw: b'', 'cut': lambda raw: raw[:-1], 'longer': lambda raw: raw + b'\0', 'header only': lambda raw: raw[:100],
+    'empty': lambda raw: b'',
+    'cut': lambda raw: raw[:-1],
+    'longer': lambda raw: raw + b'\0',
+    'header only': lambda raw: raw[:100],
     'length': lambda raw: (2**63).to_bytes(8, 'little') + raw[8:], 'no length': lambda raw: bytes(8) + raw[8:],
     'pickle': lambda raw: pickle.dumps(Boom()), 'a bit': lambda raw: raw[:-5] + bytes([raw[-5] ^ 1]) + raw[-4:],
     'offsets': lambda raw: raw.replace(b'"data_offsets":[0,', b'"data_offsets":[8,', 1),
-    'shape': lambda raw: raw.replace(b'"shape":[12,4]', b'"shape":[99,4]', 1), 'dtype': lambda raw: raw.replace(b'"F32"', b'"F64"', 1),
+    'shape': lambda raw: raw.replace(b'"shape":[12,4]', b'"shape":[99,4]', 1),
+    'dtype': lambda raw: raw.replace(b'"F32"', b'"F64"', 1),
 }
 
 
@@ -263,7 +326,8 @@ def written_again(folder, state):
     save_file({name: v.contiguous() for name, v in state.items()}, folder/'model.safetensors', about)
     stored = json.loads((folder/'config.json').read_text())
     stored['tensors'] = {name: dict(dtype=str(v.dtype).split('.')[1], shape=list(v.shape)) for name, v in state.items()}
-    stored['weights'] |= dict(bytes=(folder/'model.safetensors').stat().st_size, sha256=sha256_of(folder/'model.safetensors'))
+    weights = folder/'model.safetensors'
+    stored['weights'] |= dict(bytes=weights.stat().st_size, sha256=sha256_of(weights))
     (folder/'config.json').write_text(json.dumps(stored))
 
 
