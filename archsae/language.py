@@ -21,10 +21,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from archsae.core import (
-    Bool, Float, Int, as_real, cached, check_choice, check_matrix, check_number, check_positive, check_vector,
-    check_whole, content_key, generator, needs, pick_device, seeded, shown,
+    Bool, Float, Int, as_real, cached, check_choice, check_flag, check_matrix, check_number, check_positive,
+    check_vector, check_whole, content_key, generator, needs, pick_device, seeded, shown,
 )
-from archsae.activations import check_moments
+from archsae.activations import check_moments, whole_numbers
 from archsae.metrics import unit_rows
 
 # %% ../nbs/24_language.ipynb #3b4abbe2
@@ -358,10 +358,11 @@ def silenced():
 
 def save_lm(lm: LM, folder) -> Path:
     "Write model and tokenizer as the Hub has them, into a folder that is made where it is not there."
+    folder = Path(folder).expanduser()
     with silenced():
         lm.model.save_pretrained(folder)
         lm.tokenizer.save_pretrained(folder)
-    return Path(folder)
+    return folder
 
 # %% ../nbs/24_language.ipynb #11206469
 def is_path(name) -> bool:
@@ -764,16 +765,19 @@ class TextActivations:
     keep: Bool[Tensor, 'm context']
 
     def __post_init__(self):
+        if not torch.is_tensor(self.ids) or self.ids.ndim != 2 or self.ids.is_floating_point():
+            raise ValueError(f"ids: expected whole numbers of shape (m, context); got {shown(self.ids)}")
         if not torch.is_tensor(self.keep) or self.keep.dtype != torch.bool or self.keep.shape != self.ids.shape:
             raise ValueError(f"keep: expected truth values of shape {tuple(self.ids.shape)}; got {shown(self.keep)}")
         if not isinstance(self.hooks, dict) or not self.hooks:
             raise ValueError(f"hooks: expected a dict of at least one hook -> (n, d); got {shown(self.hooks)}")
-        self.hooks = {hook: as_rows(hook, A) for hook, A in self.hooks.items()}
         n = int(self.keep.sum())
-        columns = dict(tokens=self.tokens, positions=self.positions, contexts=self.contexts, **self.hooks)
-        for name, v in columns.items():
-            if len(v) != n:
-                raise ValueError(f"{name}: expected {n} rows, one for each token that is kept; got {len(v)}")
+        for name in ('tokens', 'positions', 'contexts'):
+            setattr(self, name, whole_numbers(name, getattr(self, name), n, 'a token that is kept'))
+        self.hooks = {hook: as_rows(f'hooks: {hook}', A) for hook, A in self.hooks.items()}
+        for hook, A in self.hooks.items():
+            if len(A) != n:
+                raise ValueError(f"hooks: {hook}: expected {n} rows, one for each token that is kept; got {len(A)}")
 
     def __getitem__(self, hook: str) -> Float[Tensor, 'n d']:
         if hook not in self.hooks:
@@ -882,6 +886,19 @@ def contexts_to_read(packed: Packed, shuffle: bool, seed: int, drop_first: bool,
         raise ValueError("texts: expected at least one token that is neither special nor first; got none")
     return Packed(ids, keep)
 
+# %% ../nbs/24_language.ipynb #2e7ecee5
+def check_tokens(model, ids, keep, name: str = 'model'):
+    "A `ValueError` unless these are a language model (the argument `name`), tokens it knows, a truth value for each."
+    if not hasattr(model, 'get_input_embeddings'):
+        raise ValueError(f"{name}: expected a language model of transformers; got {shown(model)}")
+    if not isinstance(ids, Tensor) or ids.dtype not in (torch.int32, torch.int64) or ids.ndim != 2 or not ids.numel():
+        raise ValueError(f"ids: expected whole numbers of shape (m, context); got {shown(ids)}")
+    rows, least, most = model.get_input_embeddings().num_embeddings, int(ids.min()), int(ids.max())
+    if least < 0 or most >= rows:
+        raise ValueError(f"ids: expected tokens from 0 to {rows - 1}, as the model has; got {least} to {most}")
+    if not isinstance(keep, Tensor) or keep.dtype != torch.bool or keep.shape != ids.shape:
+        raise ValueError(f"keep: expected truth values of shape {tuple(ids.shape)} to match ids; got {shown(keep)}")
+
 # %% ../nbs/24_language.ipynb #f51ca477
 def activations(model, tokenizer, texts, hooks=('blocks.0',), context: int | None = None, drop_first: bool = True,
                 limit: int | None = None, seed: int = 0, *, shuffle: bool = True, packing: str = 'stream',
@@ -915,8 +932,13 @@ def activations(model, tokenizer, texts, hooks=('blocks.0',), context: int | Non
     if not isinstance(hooks, (list, tuple, dict)) or not hooks:
         raise ValueError(f"hooks: expected at least one, of hook_points; got {shown(hooks)}")
     hooks = list(hooks)
-    for hook in hooks:
-        find_hook(model, hook)  # a wrong name is found before the texts are read
+    for hook in hooks:  # a wrong name is found before the texts are read
+        try:
+            find_hook(model, hook)
+        except ValueError as e:
+            raise ValueError(f"{'' if str(e).startswith('model') else 'hooks: '}{e}") from None
+    drop_first, shuffle = check_flag('drop_first', drop_first), check_flag('shuffle', shuffle)
+    progress = None if progress is None else check_flag('progress', progress)
     packed = pack(tokenizer, read_texts(texts), check_context(model, context), packing)
     ids, keep = contexts_to_read(packed, shuffle, seed, drop_first, limit)
     check_ids(model, ids)
@@ -997,10 +1019,14 @@ def downstream(model, ids: Int[Tensor, 'm context'], keep: Bool[Tensor, 'm conte
     if not callable(change):
         raise ValueError(f"change: expected a function of activations (b, t, d); got {shown(change)}")
     batch_size, mean = check_positive('batch_size', batch_size), as_real('mean', mean)
-    if ids.shape != keep.shape:
-        raise ValueError(f"keep: expected shape {tuple(ids.shape)} to match ids; got {tuple(keep.shape)}")
+    check_tokens(model, ids, keep)
+
+    if mean.ndim != 1 or mean.is_meta or not mean.isfinite().all():
+        raise ValueError(f"mean: expected a vector of finite numbers; got {shown(mean)}")
 
     def ablation(x):
+        if x.shape[-1] != len(mean):
+            raise ValueError(f"mean: expected {x.shape[-1]} numbers, as {hook} has; got {len(mean)}")
         return mean.to(x).expand_as(x)
     kinds = dict(clean=None, spliced=change, mean=ablation, zero=torch.zeros_like)
     total, kl, n = dict.fromkeys(kinds, 0.), 0., 0
@@ -1018,6 +1044,9 @@ def downstream(model, ids: Int[Tensor, 'm context'], keep: Bool[Tensor, 'm conte
     if not n:
         raise ValueError("keep: expected two neighbouring positions to replace; got none")
     ce = {kind: v / n for kind, v in total.items()}
+    for kind, argument in dict(clean='model', spliced='change', mean='mean', zero='model').items():
+        if not np.isfinite(ce[kind]):
+            raise ValueError(f"{argument}: expected finite losses; got {ce[kind]} for activations that are {kind}")
     return {f'ce_{kind}': v for kind, v in ce.items()} | dict(
         recovered=share_recovered(ce, 'mean'), recovered_zero=share_recovered(ce, 'zero'), kl=kl / n, tokens=n)
 
@@ -1146,6 +1175,8 @@ def logit_effect(model, atoms: Float[Tensor, 'q d']) -> Float[Tensor, 'q vocab']
     a = check_matrix('atoms', atoms, width=len(gain)).to(head.weight.device).to(gain)
     a = a - a.mean(1, keepdim=True) if centers else a
     effect = (a * gain.to(a.device)).to(head.weight) @ head.weight.T
+    if not effect.isfinite().all():
+        raise ValueError("atoms: expected numbers whose effect is finite; got NaN or Inf: they are too large")
     return effect.to(torch.promote_types(effect.dtype, torch.float32))
 
 # %% ../nbs/24_language.ipynb #41ef01a9
@@ -1174,6 +1205,8 @@ def strongest(Z: Float[Tensor, 'n k'], D: Float[Tensor, 'k d'], n: int = 10) -> 
 # %% ../nbs/24_language.ipynb #a15d89fb
 def check_codes(z, acts: TextActivations) -> Float[Tensor, ' n']:
     "Codes of any precision as a float32 vector; a `ValueError` where there is not one for each token."
+    if not isinstance(acts, TextActivations):
+        raise ValueError(f"acts: expected TextActivations; got {shown(acts)}")
     z = as_real('z', z)
     if z.ndim != 1 or len(z) != len(acts):
         raise ValueError(f"z: expected {len(acts)} codes, one a token; got {len(z) if z.ndim == 1 else shown(z)}")
@@ -1248,11 +1281,12 @@ def highlight(ids: Int[Tensor, ' t'], values: Float[Tensor, ' t'], tokenizer, mo
     ------
     ValueError : not one value for each token
     """
-    ids, values = torch.as_tensor(ids), as_real('values', values)
-    if ids.ndim != 1 or ids.is_floating_point() or len(ids) == 0:
-        raise ValueError(f"ids: expected at least one token, whole numbers; got {shown(ids)}")
-    if values.ndim != 1 or len(ids) != len(values):
-        raise ValueError(f"values: expected {len(ids)}, one a token; got {len(values)}")
+    if not hasattr(tokenizer, 'decode'):
+        raise ValueError(f"tokenizer: expected one of transformers; got {shown(tokenizer)}")
+    ids, values = whole_numbers('ids', ids, None, 'a token'), as_real('values', values)
+    if values.shape != ids.shape:
+        got = len(values) if values.ndim == 1 else shown(values)
+        raise ValueError(f"values: expected {len(ids)}, one a token of ids; got {got}")
     values = check_vector('values', values, len(ids))
     most = max(float(values.max()), 1e-30) if most is None else check_number('most', most, above=0)
     spans = []
