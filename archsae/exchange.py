@@ -305,7 +305,7 @@ def plain_of_dict(kind: str, w: dict) -> tuple:
     act = 'topk' if kind == 'AutoEncoderTopK' else 'batchtopk'
     return W, w['encoder.bias'] - W @ w['b_dec'], D, w['b_dec'], act, w.get('threshold')
 
-
+# %% ../nbs/A11_exchange.ipynb #ac000013
 @torch.no_grad()
 def read_dictionary_learning(path, device='cpu') -> Transcoder:
     "An SAE of dictionary_learning, from its folder, with the codes that its own `load_dictionary` would give."
@@ -334,7 +334,7 @@ def place_told(path, stored: dict) -> tuple[str, dict]:
     about = {name: value for name, value in about.items() if value not in (None, '')}
     return about.get('hook_name', 'unknown' if layer is None else f'layer {layer}'), about
 
-# %% ../nbs/A11_exchange.ipynb #ac000013
+# %% ../nbs/A11_exchange.ipynb #ac000014
 def needs_one_place(model: nn.Module, plain: Plain, library: str):
     "Whether the model is an SAE, or else an error."
     if plain.hook_in != plain.hook_out:
@@ -378,7 +378,7 @@ def write_dictionary_learning(model: nn.Module, folder) -> Path:
         'ae.pt': torch_writer(in_float32(state)),
     })
 
-# %% ../nbs/A11_exchange.ipynb #ac000016
+# %% ../nbs/A11_exchange.ipynb #ac000017
 CODER = {'encoder.weight': 'k d', 'encoder.bias': 'k', 'W_dec': 'k d', 'b_dec': 'd'}
 
 
@@ -414,7 +414,7 @@ def read_sparsify(path, device='cpu') -> Transcoder:
     hooks = (f'{place}.in', f'{place}.out') if transcode else (place, place)
     return model_of(Plain(W, b, state['W_dec'], bias, 'topk', top_k, None, *hooks)).to(device)
 
-
+# %% ../nbs/A11_exchange.ipynb #ac000018
 @torch.no_grad()
 def write_sparsify(model: nn.Module, folder) -> Path:
     "Write a TopK SAE or transcoder as sparsify reads it, on raw activations."
@@ -432,7 +432,7 @@ def write_sparsify(model: nn.Module, folder) -> Path:
         'sae.safetensors': tensor_writer(in_float32(state)),
     })
 
-# %% ../nbs/A11_exchange.ipynb #ac000019
+# %% ../nbs/A11_exchange.ipynb #ac00001b
 def encoder_in(path, state: dict) -> str:
     "The name of the encoder whose weights these are."
     keys = [name.removeprefix('encoder.') for name in state if name.startswith('encoder.')]
@@ -456,7 +456,7 @@ def encoder_in(path, state: dict) -> str:
         raise bad_file(path, 'encoder', f"one of {', '.join(ENCODERS)}, tied or untied", name)
     return name
 
-# %% ../nbs/A11_exchange.ipynb #ac00001b
+# %% ../nbs/A11_exchange.ipynb #ac00001d
 def weights_of(encoder: str) -> dict:
     "The matrices of an encoder, name -> 'k d': all in it that is large."
     if encoder in ('identity', 'tied'):
@@ -493,7 +493,7 @@ def check_state(path, state: dict):
         if v.dtype not in (*REAL, torch.int64):
             raise bad_file(path, name, 'real numbers', str(v.dtype))
 
-# %% ../nbs/A11_exchange.ipynb #ac00001d
+# %% ../nbs/A11_exchange.ipynb #ac00001f
 KINDS = dict(SAE=SAE, TopKSAE=TopKSAE, BatchTopKSAE=BatchTopKSAE, JumpSAE=JumpSAE, QSAE=QSAE)
 HULLS = dict(TopKSAE=RATopKSAE, BatchTopKSAE=RABatchTopKSAE, JumpSAE=RAJumpSAE)
 THEIRS = KINDS | dict(RATopKSAE=RATopKSAE, RAJumpSAE=RAJumpSAE)
@@ -510,7 +510,7 @@ def unwrapped(path, record: Record) -> Record:
         raise bad_file(path, 'class', f"one of overcomplete's {', '.join(THEIRS)}", record.name)
     return record
 
-
+# %% ../nbs/A11_exchange.ipynb #ac000020
 def plain_number(path, name: str, value):
     "A number, or the one number of a tensor; None stays."
     if isinstance(value, Tensor) and value.numel() == 1:
@@ -533,7 +533,7 @@ def short_name(value, start: str = '', end: str = '') -> str | None:
     "The last part of a name, without what all of its kind begin or end with."
     return value.name.split(' ')[-1].removeprefix(start).removesuffix(end) if isinstance(value, Named) else None
 
-
+# %% ../nbs/A11_exchange.ipynb #ac000021
 def facts_of_record(path, record: Record) -> dict:
     "What a pickled SAE tells beside its weights."
     modules = field(record.state, '_modules', dict, path)
@@ -553,7 +553,7 @@ def facts_of_record(path, record: Record) -> dict:
         spatial=two_sizes(path, encoder.state.get('spatial_dims')))
     return dict(kind=record.name.split('.')[-1]) | {name: v for name, v in facts.items() if v is not None}
 
-# %% ../nbs/A11_exchange.ipynb #ac00001e
+# %% ../nbs/A11_exchange.ipynb #ac000022
 LAYERS = ('Linear', 'LayerNorm', 'BatchNorm1d', 'BatchNorm2d', 'Identity', 'ReLU', 'GELU', 'Sequential', 'ModuleList',
           'Conv2d', 'MLPEncoder', 'ResNetEncoder', 'ResNetBlock', 'AttentionEncoder', 'AttentionBlock',
           'TieableEncoder', 'MultiheadAttention', 'NonDynamicallyQuantizableLinear', 'Dropout', 'IdentityEncoder',
@@ -573,7 +573,7 @@ def check_encoder(path, record: Record):
         if isinstance(inner, Record):
             check_encoder(path, inner)
 
-# %% ../nbs/A11_exchange.ipynb #ac00001f
+# %% ../nbs/A11_exchange.ipynb #ac000023
 def facts_of_config(path, stored: dict) -> dict:
     "What a `config.json` of `write_overcomplete` tells."
     number = (float, type(None))
@@ -604,7 +604,7 @@ def threshold_beside(path: Path) -> dict:
     value = field(stored, names[0], float, config, check=lambda v: v >= 0, wanted='a number >= 0')
     return dict(running_threshold=value)
 
-# %% ../nbs/A11_exchange.ipynb #ac000021
+# %% ../nbs/A11_exchange.ipynb #ac000025
 BLOCK = 2**22  # numbers that are looked at together
 
 
@@ -641,7 +641,7 @@ def fill(path, own: dict, state: dict):
                 raise bad_file(path, name, 'finite numbers', 'NaN or Inf')
             (target[start:start + len(rows)] if target.ndim else target).copy_(rows)
 
-# %% ../nbs/A11_exchange.ipynb #ac000023
+# %% ../nbs/A11_exchange.ipynb #ac000027
 class Mixed(NamedTuple):
     "What was made of W: the atoms before their scale, or few weights of each, and how far those move the atoms."
 
@@ -676,7 +676,7 @@ def mix_rows(path, W: Tensor, C: Tensor, support: int | None) -> Mixed:
             missed += (kept @ C - atoms[here]).double().square().sum().item()
     return Mixed(atoms, weights, index, math.sqrt(missed / max(atoms.double().square().sum().item(), 1e-30)))
 
-# %% ../nbs/A11_exchange.ipynb #ac000024
+# %% ../nbs/A11_exchange.ipynb #ac000028
 def arguments_of(kind: str, facts: dict) -> dict:
     "The constructor's arguments beside sizes, encoder and dictionary."
     wanted = dict(TopKSAE=['top_k'], BatchTopKSAE=['top_k', 'threshold_momentum', 'k_per'],
@@ -723,7 +723,7 @@ def in_hull(path, kind: str, shape, k: int, arguments: dict, state: dict, facts:
         C.shape[1], k, C, delta, facts['use_multiplier'], init=None, support=support)
     return sae
 
-# %% ../nbs/A11_exchange.ipynb #ac000025
+# %% ../nbs/A11_exchange.ipynb #ac000029
 def torch_file(path) -> Path:
     "The file of torch.save that is meant: `path`, or the only one in that folder."
     path = Path(path).expanduser()
@@ -748,7 +748,7 @@ def facts_and_state(path: Path) -> tuple[dict, dict]:
                        'a state dict, which does not tell a TopKSAE from a BatchTopKSAE')
     return facts_of_config(config, read_json(config)), found
 
-
+# %% ../nbs/A11_exchange.ipynb #ac00002a
 @torch.no_grad()
 def read_overcomplete(path, device='cpu', *, support: int | None = None, free: bool = False) -> SAE:
     """An SAE of overcomplete, in evaluation mode.
@@ -786,7 +786,7 @@ def read_overcomplete(path, device='cpu', *, support: int | None = None, free: b
         sae.set_threshold(below(theirs).clamp_min(0).item() if sae.strict else theirs.item())
     return sae.to(device).eval()
 
-
+# %% ../nbs/A11_exchange.ipynb #ac00002b
 def use_smaller_form(path, sae: SAE, state: dict, free: bool, support: int | None, facts: dict):
     "Give the dictionary few weights an atom, or the atoms alone."
     C, Relax = state['dictionary.C'].float(), state['dictionary.Relax'].float()
@@ -805,7 +805,7 @@ def use_smaller_form(path, sae: SAE, state: dict, free: bool, support: int | Non
     layer.multiplier.copy_(multiplier)
     layer.support_error = mixed.error
 
-# %% ../nbs/A11_exchange.ipynb #ac000027
+# %% ../nbs/A11_exchange.ipynb #ac00002d
 OURS = {own: name for name, own in THEIRS.items()} | {RABatchTopKSAE: 'BatchTopKSAE'}
 
 
@@ -842,7 +842,7 @@ def facts_of(sae: SAE, kind: str) -> dict:
         facts['spatial'] = list(sae.input_shape[1:])
     return facts
 
-
+# %% ../nbs/A11_exchange.ipynb #ac00002e
 @torch.no_grad()
 def write_overcomplete(model: SAE, folder) -> Path:
     "Write `model.pth`, a state dict that overcomplete's class loads strictly, and `config.json` with what it lacks."
@@ -860,7 +860,7 @@ def write_overcomplete(model: SAE, folder) -> Path:
         'model.pth': torch_writer(state),
     })
 
-# %% ../nbs/A11_exchange.ipynb #ac00002e
+# %% ../nbs/A11_exchange.ipynb #ac000035
 def words_beside(path) -> set:
     "Names and texts in the pickle that `path` means; none if it cannot be read, whatever the reason."
     try:

@@ -74,35 +74,58 @@ def wide(extra: bytes, size: int, stored: int, start: int) -> tuple[int, int, in
         place += 4 + length
     return tuple(values)
 
+# %% ../nbs/A10_pickles.ipynb #ab000009
+class Entry(NamedTuple):
+    "What the list of a zip tells of a record."
 
+    name: str
+    start: int   # of what stands before the record
+    size: int
+    stored: int  # bytes in the file
+    crc: int
+    plain: bool  # neither compressed nor locked
+    next: int    # where the next entry begins
+
+
+def entry_at(path, raw: bytes, place: int) -> Entry:
+    "The entry that begins at a place of the list."
+    if place + ENTRY.size > len(raw):
+        raise bad_file(path, 'zip', f'an entry at {place} of its list', f'a list of {len(raw)} bytes')
+    sign, _, _, flags, method, _, _, crc, stored, size, named, more, comment, _, _, _, start = \
+        ENTRY.unpack_from(raw, place)
+    after = place + ENTRY.size + named
+    name = raw[after - named:after].decode('utf-8', 'backslashreplace')
+    if sign != b'PK\1\2' or after + more + comment > len(raw):
+        raise bad_file(path, 'zip', 'a list of records', f'{sign!r} at {place} of its list')
+    size, stored, start = wide(raw[after:after + more], size, stored, start)
+    return Entry(name, start, size, stored, crc, method == 0 and not flags & 1, after + more + comment)
+
+
+def find_record(file, path, entry: Entry, end: int) -> Stored:
+    "Where the bytes of a record are; all of them before `end`."
+    what = f'record {entry.name[:80]!r}'
+    if not entry.plain or entry.stored != entry.size:
+        raise bad_file(path, what, 'bytes as they are', 'compressed or locked ones')
+    if entry.start + LOCAL.size > end:
+        raise bad_file(path, what, f'to begin before {end}', entry.start)
+    file.seek(entry.start)
+    sign, *_, named, more = LOCAL.unpack(file.read(LOCAL.size))
+    first = entry.start + LOCAL.size + named + more
+    if sign != b'PK\3\4' or first + entry.size > end:
+        raise bad_file(path, what, f'a record that ends before {end}', f'{sign!r}, {entry.size} bytes at {first}')
+    return Stored(first, entry.size, entry.crc)
+
+# %% ../nbs/A10_pickles.ipynb #ab00000a
 def records_of(file, path) -> dict:
     "The records of a zip, name -> `Stored`, each inside the file and none upon another."
-    size = size_of(Path(path))
-    raw, count, list_start = list_of_zip(file, path, size)
+    raw, count, end = list_of_zip(file, path, size_of(Path(path)))
     found, place = {}, 0
     for _ in range(count):
-        if place + ENTRY.size > len(raw):
-            raise bad_file(path, 'zip', f'{count} records in its list', f'{len(found)}')
-        sign, _, _, flags, method, _, _, crc, stored, length, named, more, comment, _, _, _, start = \
-            ENTRY.unpack_from(raw, place)
-        place += ENTRY.size
-        name = raw[place:place + named].decode('utf-8', 'backslashreplace')
-        length, stored, start = wide(raw[place + named:place + named + more], length, stored, start)
-        place += named + more + comment
-        if sign != b'PK\1\2' or place > len(raw) or name in found:
-            raise bad_file(path, 'zip', 'a list of records with different names', f'{name[:80]!r}')
-        if method != 0 or flags & 1 or stored != length:
-            raise bad_file(path, f'record {name[:80]!r}', 'bytes as they are', 'compressed or locked ones')
-        if start + LOCAL.size > list_start:
-            raise bad_file(path, f'record {name[:80]!r}', f'to begin before {list_start}', start)
-        file.seek(start)
-        local = file.read(LOCAL.size)
-        if local[:4] != b'PK\3\4':
-            raise bad_file(path, f'record {name[:80]!r}', f'a record at {start}', repr(local[:4]))
-        first = start + LOCAL.size + sum(LOCAL.unpack(local)[-2:])
-        if first + length > list_start:
-            raise bad_file(path, f'record {name[:80]!r}', f'to end before {list_start}', first + length)
-        found[name] = Stored(first, length, crc)
+        entry = entry_at(path, raw, place)
+        if entry.name in found:
+            raise bad_file(path, 'zip', 'records of different names', f'{entry.name[:80]!r} twice')
+        found[entry.name] = find_record(file, path, entry, end)
+        place = entry.next
     return apart(path, found)
 
 
@@ -116,7 +139,7 @@ def apart(path, found: dict) -> dict:
         end, last = record.start + record.size, name
     return found
 
-# %% ../nbs/A10_pickles.ipynb #ab00000b
+# %% ../nbs/A10_pickles.ipynb #ab00000d
 STORAGES = dict(
     DoubleStorage='float64', FloatStorage='float32', HalfStorage='float16', BFloat16Storage='bfloat16',
     LongStorage='int64', IntStorage='int32', ShortStorage='int16', CharStorage='int8', ByteStorage='uint8',
@@ -151,7 +174,7 @@ class Storage(NamedTuple):
     dtype: str
     length: int
 
-# %% ../nbs/A10_pickles.ipynb #ab00000c
+# %% ../nbs/A10_pickles.ipynb #ab00000e
 def is_index(value) -> bool:
     return type(value) is int and 0 <= value < 2**62
 
@@ -169,7 +192,7 @@ def check_view(path, storage: Storage, offset, size, stride):
         raise bad_file(path, 'tensor', f'a view of the {storage.length} numbers of record {storage.key!r}',
                        f'offset {offset}, shape {size}, strides {stride}')
 
-# %% ../nbs/A10_pickles.ipynb #ab00000e
+# %% ../nbs/A10_pickles.ipynb #ab000010
 MOST_STEPS = 2**18
 MOST_DEPTH = 64
 KEYS = (str, int, float, bool, bytes, type(None))
@@ -246,7 +269,7 @@ class Machine:
             raise bad_file(self.path, 'pickle', 'a state for an object', type(target).__name__)
         target.state = state
 
-# %% ../nbs/A10_pickles.ipynb #ab00000f
+# %% ../nbs/A10_pickles.ipynb #ab000011
 def tuple_of(n: int):
     "The instruction that puts the last `n` values into a tuple."
     def act(machine, _):
@@ -283,7 +306,7 @@ def all_since_mark(use):
 def push_tuple(machine, items: list):
     machine.push(tuple(items))
 
-
+# %% ../nbs/A10_pickles.ipynb #ab000012
 def literal(machine, value):
     "The instruction that puts a number or a text on the stack; a number of at most 64 bits."
     if type(value) is int and not -2**63 <= value < 2**64:
@@ -330,7 +353,7 @@ def nothing(machine, _):
 def drop(machine, _):
     machine.stack.pop()
 
-
+# %% ../nbs/A10_pickles.ipynb #ab000013
 STEPS = dict(
     PROTO=nothing, FRAME=nothing, STOP=nothing, MARK=Machine.mark, POP=drop,
     NONE=fixed(None), NEWTRUE=fixed(True), NEWFALSE=fixed(False),
@@ -345,7 +368,7 @@ STEPS = dict(
     **dict.fromkeys(['BININT', 'BININT1', 'BININT2', 'LONG1', 'BINFLOAT', 'BINUNICODE', 'SHORT_BINUNICODE',
                      'BINUNICODE8', 'BINBYTES', 'SHORT_BINBYTES', 'BINBYTES8'], literal))
 
-# %% ../nbs/A10_pickles.ipynb #ab000013
+# %% ../nbs/A10_pickles.ipynb #ab000017
 GRAPHS = ('torch.nn.', 'overcomplete.')  # modules whose objects may become records
 
 
@@ -382,7 +405,7 @@ class Words:
             raise bad_file(self.path, f'record {key[:80]!r}', str(self.made_of[key]), str(found))
         return found
 
-# %% ../nbs/A10_pickles.ipynb #ab000014
+# %% ../nbs/A10_pickles.ipynb #ab000018
 def show(words: Words, storage: Storage, offset, size, stride, dtype: str | None = None):
     "A tensor: a view of a storage."
     import torch
@@ -401,7 +424,7 @@ def show(words: Words, storage: Storage, offset, size, stride, dtype: str | None
     tensor.kept_in = words.load.maps.get(storage.key)  # the map of the file, for whoever wants to give pages back
     return tensor
 
-
+# %% ../nbs/A10_pickles.ipynb #ab000019
 def check_no_hooks(words: Words, *rest):
     "Whether the hooks and notes of a tensor are empty."
     if any(rest):
@@ -434,7 +457,7 @@ def rebuild_parameter(words, data, requires_grad, hooks, state=None):
         raise bad_file(words.path, 'parameter', 'a tensor', type(data).__name__)
     return data
 
-
+# %% ../nbs/A10_pickles.ipynb #ab00001a
 def ordered_dict(words, pairs=()):
     fits = isinstance(pairs, (list, tuple)) and all(isinstance(p, (list, tuple)) and len(p) == 2 for p in pairs)
     if not fits or not all(type(key) in KEYS for key, _ in pairs):
@@ -465,7 +488,7 @@ def bytes_of(words, text, how='latin1'):
         raise bad_file(words.path, 'pickle', 'bytes, written as a text of latin1', type(text).__name__)
     return text.encode('latin1')
 
-
+# %% ../nbs/A10_pickles.ipynb #ab00001b
 WORDS = {
     'torch._utils _rebuild_tensor': rebuild_tensor,
     'torch._utils _rebuild_tensor_v2': rebuild_tensor_v2,
@@ -480,7 +503,7 @@ WORDS = {
     'builtins set': plain_set,
 }
 
-# %% ../nbs/A10_pickles.ipynb #ab000016
+# %% ../nbs/A10_pickles.ipynb #ab00001d
 MOST_VALUES = 10**6
 
 
@@ -501,7 +524,7 @@ def check_leaf(path, value):
     if not isinstance(value, kinds) or isinstance(value, Storage):
         raise bad_file(path, 'pickle', 'tensors, numbers, texts, lists and dicts', type(value).__name__)
 
-
+# %% ../nbs/A10_pickles.ipynb #ab00001e
 def check_tree(path, root):
     "Whether a value, written in full, is of sensible size and depth and has no circle."
     known, open_, waiting = {}, set(), [root]
@@ -533,7 +556,7 @@ def written_in_full(path, value, known: dict) -> tuple[int, int]:
         raise bad_file(path, 'pickle', f'at most {MOST_VALUES} values, {MOST_DEPTH} deep', 'more')
     return total, depth
 
-# %% ../nbs/A10_pickles.ipynb #ab000018
+# %% ../nbs/A10_pickles.ipynb #ab000020
 class Loader:
     "The numbers of the storages of a file, each read once."
 
@@ -602,7 +625,7 @@ class Loader:
                 raise bad_file(self.path, 'file', f'{record.size} bytes at {record.start}', 'fewer')
         return total
 
-# %% ../nbs/A10_pickles.ipynb #ab000019
+# %% ../nbs/A10_pickles.ipynb #ab000021
 def check_little(path, records: dict, lead: str, file):
     "Whether the numbers are in the order of bytes of this kind of machine."
     record = records.get(f'{lead}/byteorder')
@@ -622,7 +645,7 @@ def lead_of(path, records: dict) -> str:
         raise bad_file(path, 'zip', 'a file of torch.save', 'a program of TorchScript')
     return leads[0]
 
-
+# %% ../nbs/A10_pickles.ipynb #ab000022
 def read_torch(path, *, objects: bool = False, mapped: bool = False, tensor: bool = False):
     """What a file of `torch.save` holds: tensors, numbers, texts, lists and dicts. Nothing that it names is called.
 
@@ -655,7 +678,7 @@ def read_torch(path, *, objects: bool = False, mapped: bool = False, tensor: boo
         raise bad_file(path, 'pickle', ' or '.join(kind.__name__ for kind in wanted), type(found).__name__)
     return found
 
-
+# %% ../nbs/A10_pickles.ipynb #ab000023
 def kind_wanted(objects: bool, tensor: bool) -> tuple:
     import torch
 
@@ -679,7 +702,7 @@ def words_in(path) -> set:
     steps = zip(range(MOST_STEPS), pickletools.genops(program))
     return {value for _, (_, value, _) in steps if isinstance(value, str)}
 
-
+# %% ../nbs/A10_pickles.ipynb #ab000024
 def program_of(path, file, record: Stored, has_sums: bool) -> bytes:
     "The pickle of a file, of sensible length and with the right checksum."
     if record.size > MOST_PROGRAM:
@@ -704,7 +727,7 @@ def run_program(path, program: bytes, words: Words):
     check_tree(path, found)
     return found
 
-# %% ../nbs/A10_pickles.ipynb #ab00001e
+# %% ../nbs/A10_pickles.ipynb #ab000029
 def state_of_record(record: Record, path, prefix: str = '') -> dict:
     "The state dict of a module that was read as a record; `path` is of its file."
     import torch
