@@ -202,7 +202,8 @@ class CrossLayerTranscoder(SparseDictionary):
 
     def hidden(self, x: Float[Tensor, '... L d']) -> Float[Tensor, '... L k']:
         "Pre-activations."
-        return torch.einsum('...ld,ldf->...lf', self.as_input(x), self.W_E) + self.b_E
+        x = check_layers('x', self.as_input(x), self.cfg.layers, self.cfg.d_model)
+        return torch.einsum('...ld,ldf->...lf', x, self.W_E) + self.b_E
 
     def scale_hidden(self, n: Float[Tensor, 'L k']):
         "Multiply pre-activations by `n`."

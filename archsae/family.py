@@ -937,8 +937,12 @@ def check_means(means, model: SparseDictionary) -> dict:
     missing = [hook for hook in model.cfg.hooks_out if hook not in means]
     if missing:
         raise ValueError(f"means: expected a mean at {', '.join(map(repr, missing))}; got {sorted(map(str, means))}")
-    d = model.cfg.d_model
-    return means | {hook: check_vector(f'means[{hook!r}]', means[hook], d) for hook in model.cfg.hooks_out}
+    checked = {}
+    for hook in model.cfg.hooks_out:
+        mean = as_real(f'means[{hook!r}]', means[hook])
+        width = getattr(model.cfg, 'd_model', mean.numel())
+        checked[hook] = check_vector(f'means[{hook!r}]', mean, width)
+    return means | checked
 
 # %% ../nbs/25_family.ipynb #c982e484
 @torch.no_grad()
@@ -963,7 +967,7 @@ def ce_recovered(lm, ids: Int[Tensor, 'm context'], keep: Bool[Tensor, 'm contex
     ------
     ValueError : a `keep` of another shape, or one without neighbours
     """
-    if not isinstance(model, SparseDictionary):
+    if not hasattr(model, 'cfg') or not hasattr(model, 'output'):
         raise ValueError(f"model: expected a model of the family; got {shown(model)}")
     check_tokens(lm, ids, keep, 'lm')
     batch_size = check_positive('batch_size', batch_size)

@@ -112,7 +112,10 @@ def ood_bound(W: Float[Tensor, 'k n'], A: Float[Tensor, 'n d']) -> Float[Tensor,
     """
     A = check_matrix('A', A).double()
     W = check_matrix('W', W, len(A)).double()
-    return 1 - (W @ A).norm(dim=1) / (W @ A.norm(dim=1)).clamp_min(1e-300)
+    mixed, apart = (W @ A).norm(dim=1), W @ A.norm(dim=1)
+    if not mixed.isfinite().all() or not apart.isfinite().all():
+        raise ValueError("W: expected weights and points whose products are finite; got some that are not")
+    return 1 - mixed / apart.clamp_min(1e-300)
 
 # %% ../nbs/18_guarantees.ipynb #73bf79ea
 def gradient_terms(A: Float[Tensor, 'n d'], Z: Float[Tensor, 'n k'],

@@ -1,4 +1,4 @@
-"""The kinds of arguments that functions of archsae take, values of each that are good or bad, and how an answer is judged.
+"""The kinds of arguments that functions of archsae take, values of each, good and bad, and how an answer is judged.
 
 `table.py` says which function takes what; `test_inputs.py` tries one value after the other and `soak/inputs.py` many at
 random. The rules:
@@ -124,7 +124,8 @@ def objects(good):
 
 
 NOT_A_TENSOR = [
-    Bad('None', constant(None)), Bad('text', constant('text')), Bad('bytes', constant(b'ab')), Bad('a dict', constant({})),
+    Bad('None', constant(None)), Bad('text', constant('text')), Bad('bytes', constant(b'ab')), Bad('a dict',
+    constant({})),
     Bad('texts', texts), Bad('ragged', ragged), Bad('objects', objects), Bad('an empty list', constant([])),
     Bad('an object', constant(object())), Bad('a type', constant(float)),
     Bad('int64', to(torch.int64)), Bad('bool', to(torch.bool)), Bad('complex', to(torch.complex64)),
@@ -154,12 +155,13 @@ class Real:
         return SHOWN if math.isnan(number) and self.shown else ANY
 
     def of_size(self, factor: float) -> str:
-        return EITHER if self.finite or factor < 1e30 else ANY  # inside a training step float32 may overflow, and shows it
+        return EITHER if self.finite or factor < 1e30 else ANY  # in a training step float32 may overflow, and shows it
 
     def bads(self) -> list:
-        found = [bad for bad in (NOT_A_TENSOR if self.leading else NOT_A_MATRIX) if not (self.optional and bad.label == 'None')]
-        matters = EITHER if self.leading or self.free else REFUSE
-        found += [Bad('no rows', no_rows, EITHER if self.leading else REFUSE, True), Bad('no columns', no_columns, EITHER if self.empty else REFUSE, True)]
+        found = list(NOT_A_TENSOR if self.leading else NOT_A_MATRIX)
+        found = found[1:] if self.optional else found  # the first is None
+        found += [Bad('no rows', no_rows, EITHER if self.leading else REFUSE, True), Bad('no columns', no_columns,
+            EITHER if self.empty else REFUSE, True)]
         found += [Bad('one axis more', one_axis_more, EITHER if self.leading else REFUSE, True)]
         if self.make().ndim == 2:
             found += [Bad('csr', compressed)]
@@ -376,7 +378,8 @@ class Mask:
     optional: bool = False
 
     def bads(self) -> list:
-        values = ['a', 3, 2.5, {}, object(), [], [0.5], torch.rand(3), torch.ones(1000).bool(), torch.ones(2, 2, 2).bool()]
+        values = ['a', 3, 2.5, {}, object(), [], [0.5], torch.rand(3), torch.ones(1000).bool(), torch.ones(2, 2,
+            2).bool()]
         values += [] if self.optional else [None]
         return [Bad(named(v), constant(v)) for v in values]
 
@@ -462,7 +465,7 @@ def numbers_in(answer, path='', seen=None):
     seen.add(id(answer))
     if isinstance(answer, Tensor):
         if not answer.is_meta and answer.layout == torch.strided:
-            yield path, answer.detach().cpu().double().numpy() if not answer.is_complex() else answer.detach().abs().numpy()
+            yield path, (answer.abs() if answer.is_complex() else answer).detach().cpu().double().numpy()
     elif isinstance(answer, np.ndarray):
         if answer.dtype.kind in 'fiub':
             yield path, answer.astype(float)
@@ -605,7 +608,8 @@ def walk(case: Case, folder, limit: int | None = None) -> list:
             said = judge(case, name, value, arguments)
         elif what == 'same':
             arguments[name] = value
-            said = judge_good(case, arguments, baseline(case.good(), 'good'), ROUNDING[torch.bfloat16 if case.loose or isinstance(value, dict) else torch.float32])
+            said = judge_good(case, arguments, baseline(case.good(), 'good'),
+                ROUNDING[torch.bfloat16 if case.loose or isinstance(value, dict) else torch.float32])
         else:
             rounded = case.good()
             rounded[name] = rounded[name].detach().to(precision).float()

@@ -321,7 +321,8 @@ COINS = 'which numbers are the largest may change by rounding'
 # core
 add('core.seeded', seed=Seed(3))
 add('core.pick_device', device=Device())
-add('core.from_config', config=made(lambda: once(topk).config, None, 'a', 3, [], {}, {'class': 'none'}, {'class': 'TopKSAE'},
+add('core.from_config', config=made(lambda: once(topk).config, None, 'a', 3, [], {}, {'class': 'none'},
+    {'class': 'TopKSAE'},
                                     {'class': []}, {'class': 'TopKSAE', 'input_shape': 'a'}, {'class': 3, 'k': 1}))
 
 # hull
@@ -343,16 +344,19 @@ add('relaxation.build_dictionary', W=mixtures(K, P, finite=False), C=real(P, D, 
     multiplier=given(torch.tensor(.1), None, 'a', [], torch.zeros(2)), tangent=Flag(),
     support=given(None, 'a', 3, 2.5, torch.zeros(K, P), torch.full((K, P), 99)))
 add('relaxation.RelaxedArchetypalDictionary', in_dimensions=Count(D, most=None), nb_concepts=Count(K),
-    points=real(P, D), delta=Number(.1, least=0), use_multiplier=Flag(True), device=Device(), init=Choice('identity', True),
+    points=real(P, D), delta=Number(.1, least=0), use_multiplier=Flag(True), device=Device(), init=Choice('identity',
+    True),
     support=Count(4, most=P, optional=True), refresh=Count(100, least=0), delta_unit=Choice('absolute'),
     rule=Choice('retraction'))
 of('relaxation.RelaxedArchetypalDictionary.forward', relaxed, z=codes(N, K, finite=False, leading=True))
 of('relaxation.RelaxedArchetypalDictionary.train', relaxed, fresh=True, mode=Flag(True))
 
 # matching and stability
-add('matching.assign', S=real(K, P, free=True), tol=Number(1e-3, least=0, infinite=True), method=Choice('auto'), m=Count(24),
+add('matching.assign', S=real(K, P, free=True), tol=Number(1e-3, least=0, infinite=True), method=Choice('auto'),
+    m=Count(24),
     loose=COINS)
-add('matching.match_directions', U=real(K, D), V=real(P, D, seed=1), signed=Flag(True), tol=Number(1e-3, least=0, infinite=True),
+add('matching.match_directions', U=real(K, D), V=real(P, D, seed=1), signed=Flag(True), tol=Number(1e-3, least=0,
+    infinite=True),
     method=Choice('auto'), m=Count(24), nan='where an atom has no partner', loose=COINS)
 add('stability.match_atoms', D1=real(K, D), D2=real(K, D, seed=1), signed=Flag(True), center=Flag(),
     alive=given(None, 'a', 3, 2.5, [], [torch.ones(K).bool()], (torch.ones(K), torch.ones(K)), ('a', 'b'), (None, None),
@@ -376,10 +380,13 @@ add('stability.pairwise', dictionaries=made(lambda: [normal(K, D), normal(K, D, 
 # sparsity
 add('sparsity.topk', pre=real(N, K, finite=False, leading=True, free=True), k=Count(3, most=K), loose=COINS)
 add('sparsity.batch_topk', pre=real(N, K, finite=False, free=True), k_total=Count(30, most=N * K), loose=COINS)
-add('sparsity.threshold_codes', pre=real(N, K, finite=False, leading=True, free=True), theta=Number(.5), strict=Flag(True), loose=COINS)
+add('sparsity.threshold_codes', pre=real(N, K, finite=False, leading=True, free=True), theta=Number(.5),
+    strict=Flag(True), loose=COINS)
 KERNEL = dict(kernel=Choice('silverman'), bandwidth=Number(.01, above=0), legacy_scale=Flag())
-add('sparsity.jump_relu', x=real(N, K, finite=False, leading=True, free=True, empty=True), theta=Number(.5), strict=Flag(True), **KERNEL, loose=COINS)
-add('sparsity.heaviside', x=real(N, K, finite=False, leading=True, free=True, shown=False, empty=True), theta=Number(.5), **KERNEL, loose=COINS)
+add('sparsity.jump_relu', x=real(N, K, finite=False, leading=True, free=True, empty=True), theta=Number(.5),
+    strict=Flag(True), **KERNEL, loose=COINS)
+add('sparsity.heaviside', x=real(N, K, finite=False, leading=True, free=True, shown=False, empty=True),
+    theta=Number(.5), **KERNEL, loose=COINS)
 
 # codes
 add('codes.SparseCodes', values=real(N, 3, finite=False),
@@ -396,11 +403,14 @@ add('codes.decode', codes=made(lambda: once(sparse), None, 'a', 3, [], torch.zer
     D=real(K, D, finite=False, free=True))
 
 # pursuit
-add('pursuit.matching_pursuit', x=real(N, D, finite=False), D=real(K, D, seed=1, finite=False), k=Count(3), positive=Flag(True),
+add('pursuit.matching_pursuit', x=real(N, D, finite=False), D=real(K, D, seed=1, finite=False), k=Count(3),
+    positive=Flag(True),
     blocked=Mask(lambda: torch.arange(K) > K - 2, True), loose=COINS)
-add('pursuit.orthogonal_pursuit', x=real(N, D, finite=False), D=real(K, D, seed=1, finite=False), k=Count(3, most=K), positive=Flag(True),
+add('pursuit.orthogonal_pursuit', x=real(N, D, finite=False), D=real(K, D, seed=1, finite=False), k=Count(3, most=K),
+    positive=Flag(True),
     steps=Count(50), blocked=Mask(lambda: torch.arange(K) > K - 2, True), loose=COINS)
-PURSUIT = dict(input_shape=a_shape(), nb_concepts=Count(K), k=Count(2), dropout=Number(.1, least=0, most=1 - 1e-6, optional=True),
+PURSUIT = dict(input_shape=a_shape(), nb_concepts=Count(K), k=Count(2), dropout=Number(.1, least=0, most=1 - 1e-6,
+    optional=True),
                encoder_module=given('identity', 3, [], 'none', 2.5), dictionary_params=given(None, 'a', 3, []),
                device=Device())
 add('pursuit.MpSAE', **PURSUIT)
@@ -427,7 +437,8 @@ add('metrics.neg_interference', Z=codes(N, K), D=real(K, D, free=True), form=Cho
 add('metrics.plausibility', D=real(K, D), V=real(3, D, seed=1), std=positive(D, optional=True), block=Count(4))
 DIMS = given(None, 'a', 2.5, 7, -9, [9], {}, True)
 for norm in ('l0', 'l1', 'l2'):
-    add(f'metrics.{norm}', **{'x' if norm == 'l0' else 'v': codes(N, K, finite=norm == 'l0', leading=True, free=True), 'dims': DIMS})
+    add(f'metrics.{norm}', **{'x' if norm == 'l0' else 'v': codes(N, K, finite=norm == 'l0', leading=True, free=True),
+        'dims': DIMS})
 add('metrics.hoyer', x=codes(N, K, finite=False, free=True))
 add('metrics.kappa_4', x=codes(N, K, finite=False, free=True))
 add('metrics.hungarian_loss', D1=real(K, D), D2=real(K, D, seed=1), p_norm=Number(2, above=0, infinite=True))
@@ -443,7 +454,8 @@ PARAMS = given(None, 'a', 3, [])
 add('sae.DictionaryLayer', in_dimensions=Count(D), nb_concepts=Count(K), normalization=Choice('l2'),
     initializer=real(K, D, optional=True), use_multiplier=Flag(), device=Device())
 of('sae.DictionaryLayer.forward', layer, z=codes(N, K, finite=False, leading=True))
-CLASSES = dict(hidden_activation=given(torch.nn.ReLU, 3, 'a', None), output_activation=given(torch.nn.ReLU, 3, 'a', None),
+CLASSES = dict(hidden_activation=given(torch.nn.ReLU, 3, 'a', None), output_activation=given(torch.nn.ReLU, 3, 'a',
+    None),
                norm_layer=given(torch.nn.LayerNorm, 3, 'a', None))
 add('sae.MLPEncoder', input_shape=a_shape(), n_components=Count(K), hidden_dim=Count(5, optional=True),
     nb_blocks=Count(1, least=0), **CLASSES, residual=Flag(), device=Device())
@@ -461,14 +473,16 @@ add('sae.TieableEncoder', in_dimensions=Count(D), nb_concepts=Count(K), bias=Fla
     weight_init=real(K, D, optional=True), device=Device())
 of('sae.TieableEncoder.forward', untied, x=real(N, D, finite=False, leading=True))
 SAES = dict(SAE=({}, plain), TopKSAE=(dict(top_k=Count(3, most=K, optional=True)), topk),
-            BatchTopKSAE=(dict(top_k=Count(3, most=K, optional=True), threshold_momentum=Number(.9, least=0, most=1 - 1e-6),
+            BatchTopKSAE=(dict(top_k=Count(3, most=K, optional=True), threshold_momentum=Number(.9, least=0,
+            most=1 - 1e-6),
                                k_per=Choice('sample')), batchtopk),
             JumpSAE=(dict(kernel=Choice('silverman'), bandwidth=Number(.001, above=0)), jump),
             QSAE=(dict(q=Count(4), hard=Flag()), quantized))
 HULL = dict(points=real(P, D), delta=Number(.1, least=0), use_multiplier=Flag(True), init=Choice('identity', True),
             rule=Choice('retraction'), delta_unit=Choice('absolute'), support=Count(4, most=P, optional=True),
             refresh=Count(100, least=0))
-ARCHETYPAL = dict(RATopKSAE=('TopKSAE', ratopk), RABatchTopKSAE=('BatchTopKSAE', rabatchtopk), RAJumpSAE=('JumpSAE', rajump))
+ARCHETYPAL = dict(RATopKSAE=('TopKSAE', ratopk), RABatchTopKSAE=('BatchTopKSAE', rabatchtopk), RAJumpSAE=('JumpSAE',
+    rajump))
 for name, (own, make) in SAES.items():
     add(f'sae.{name}', **INPUT, **own, encoder_module=ENCODER, dictionary_params=PARAMS, device=Device())
 for name, (parent, _) in ARCHETYPAL.items():
@@ -485,7 +499,8 @@ for name, make in MODELS.items():
 of('sae.BatchTopKSAE.budget', batchtopk, n=Count(N))
 of('sae.BatchTopKSAE.set_threshold', batchtopk, fresh=True, value=Number(.1, least=0))
 of('sae.BatchTopKSAE.calibrate', batchtopk, fresh=True,
-   batches=made(lambda: [normal(N, D)], None, 3, [], 'a', [None], ['a'], [torch.full((N, D), torch.nan)], [torch.zeros(N, 3)]))
+   batches=made(lambda: [normal(N, D)], None, 3, [], 'a', [None], ['a'], [torch.full((N, D), torch.nan)],
+   [torch.zeros(N, 3)]))
 
 # activations
 SCALE = dict(mean=real(D, seed=1), std=positive(D, seed=2))
@@ -505,14 +520,16 @@ of('activations.Activations.select', some_activations, which=Index(lambda: torch
 
 # distillation
 KMEANS = dict(A=real(N, D, free=True), p=Count(4, most=N), seed=Seed())
-add('distillation.cluster', **KMEANS, batch_size=Count(8, optional=True), exact_below=Number(5e9, least=0, infinite=True),
+add('distillation.cluster', **KMEANS, batch_size=Count(8, optional=True), exact_below=Number(5e9, least=0,
+    infinite=True),
     max_iter=Count(5, optional=True), tol=Number(1e-4, least=0), engine=Choice('auto'), device=Device(None, True),
     dtype=given(None, 'a', 3, torch.int64, float), slow=True, loose=COINS)
 add('distillation.random_points', **KMEANS)
 OPTIONS = dict(end=Choice('outer', True), cap=Count(20, optional=True), neighbors=Count(5, optional=True))
 add('distillation.distil', **KMEANS, how=Choice('kmeans'), batch_size=Count(8, optional=True),
     exact_below=Number(5e9, least=0, optional=True, infinite=True), max_iter=Count(5, optional=True),
-    tol=Number(1e-4, least=0, optional=True), engine=Choice('auto', True), device=Device(None, True), slow=True, loose=COINS)
+    tol=Number(1e-4, least=0, optional=True), engine=Choice('auto', True), device=Device(None, True), slow=True,
+    loose=COINS)
 add('distillation.distil lof', lambda: module('distillation').distil, **KMEANS, how=given('lof'), **OPTIONS, slow=True,
     loose=COINS)
 add('distillation.distil isolation', lambda: module('distillation').distil, **KMEANS, how=given('isolation'),
@@ -526,19 +543,22 @@ add('distillation.distil hull', lambda: module('distillation').distil, **KMEANS 
 NEAR = dict(A=real(N, D), A2=Real(lambda: normal(N, D) + .01 * normal(N, D, seed=1)))
 add('guarantees.diameter_bound', **NEAR, k=Count(3))
 add('guarantees.ood_bound', W=mixtures(K, N), A=real(N, D, free=True))
-add('guarantees.explicit_weights', D=real(K, D), C=real(P, D, seed=1), pi=Real(lambda: torch.full((P,), 1 / P), scales=False))
+add('guarantees.explicit_weights', D=real(K, D), C=real(P, D, seed=1), pi=Real(lambda: torch.full((P,), 1 / P),
+    scales=False))
 add('guarantees.gauge', D=real(K, D), C=real(P, D, seed=1), center=real(D, seed=2, optional=True),
     nan='where the ray leaves the hull at once', loose='on the boundary')
 add('guarantees.inradius', C=real(P, 3, seed=1), center=Real(lambda: normal(P, 3, seed=1).mean(0), optional=True),
     pi=Real(lambda: torch.full((P,), 1 / P), optional=True, scales=False), starts=Count(2), seed=Seed(), slow=True)
 
 # factorizations
-METHODS = dict(SkPCA={}, SkSVD={}, SkICA={}, SkNMF={}, SkSparsePCA=dict(sparsity=Number(1., least=0), fit_method=Choice('cd'),
+METHODS = dict(SkPCA={}, SkSVD={}, SkICA={}, SkNMF={}, SkSparsePCA=dict(sparsity=Number(1., least=0),
+    fit_method=Choice('cd'),
                                                                     tolerance=Number(1e-3, least=0)),
                SkDictionaryLearning=dict(sparsity=Number(1., least=0), fit_algorithm=Choice('cd'),
                                          transform_algorithm=Choice('lasso_cd'), tolerance=Number(1e-3, least=0)),
                SkKMeans={})
-TORCH = dict(solver=Choice('pgd'), tol=Number(1e-4, least=0), verbose=Flag(), init=Choice(None, True), max_iter=Count(20))
+TORCH = dict(solver=Choice('pgd'), tol=Number(1e-4, least=0), verbose=Flag(), init=Choice(None, True),
+    max_iter=Count(20))
 METHODS |= dict(SemiNMF=TORCH | dict(l1_penalty=Number(0., least=0)), NMF=TORCH | dict(solver=Choice('hals')),
                 ConvexNMF=TORCH | dict(strict_convex=Flag(), l1_penalty=Number(0., least=0), exchanges=Count(3),
                                        points=positive(P, D, optional=True, free=True)),
@@ -575,13 +595,17 @@ for name, own in METHODS.items():
 add('factorizations.Factorization', nb_concepts=Count(3), device=Device(), seed=Seed())
 
 # training
-CRITERION = dict(x=real(N, D, finite=False, leading=True), x_hat=real(N, D, seed=1, finite=False), pre_codes=real(N, K, finite=False),
+CRITERION = dict(x=real(N, D, finite=False, leading=True), x_hat=real(N, D, seed=1, finite=False), pre_codes=real(N,
+    K, finite=False),
                  codes=codes(N, K, finite=False), dictionary=real(K, D, finite=False))
 add('training.mse', x=real(N, D, finite=False, leading=True), x_hat=real(N, D, seed=1, finite=False))
-for name in ('mse_l1', 'mse_hoyer', 'mse_kappa_4', 'top_k_auxiliary_loss', 'reanimation_regularizer'):
-    add(f'training.{name}', x=CRITERION['x'], x_hat=CRITERION['x_hat'],
-        pre_codes=made(CRITERION['pre_codes'].make), codes=CRITERION['codes'], dictionary=made(CRITERION['dictionary'].make),
-        penalty=Number(.1), loose=COINS)
+FOUR = {name: kind for name, kind in CRITERION.items() if name not in ('pre_codes', 'dictionary')}
+FOUR |= {name: made(CRITERION[name].make) for name in ('pre_codes', 'dictionary')}
+for name in ('mse_l1', 'mse_hoyer', 'mse_kappa_4', 'top_k_auxiliary_loss'):
+    add(f'training.{name}', **FOUR, penalty=Number(.1), loose=COINS)
+COUNTED = dict(finite=False, shown=False, leading=True)  # which atoms are silent: the loss beside it shows a NaN
+add('training.reanimation_regularizer', **FOUR | dict(
+    x=real(N, D, **COUNTED), x_hat=real(N, D, seed=1, **COUNTED), codes=codes(N, K, **COUNTED)), penalty=Number(.1))
 add('training.mse_elastic', **CRITERION | dict(pre_codes=given(None)), alpha=Number(.5, least=0, most=1))
 add('training.mse_l0', sae=made(lambda: once(jump), None, 'a', 3), penalty=Number(.01, least=0))
 add('training.FiringTracker', nb_concepts=Count(K), device=Device(), dead_after=Count(10))
@@ -591,7 +615,7 @@ def tracker():
     return module('training').FiringTracker(K)
 
 
-of('training.FiringTracker.update', tracker, fresh=True, codes=codes(N, K, finite=False),
+of('training.FiringTracker.update', tracker, fresh=True, codes=codes(N, K, **COUNTED),
    mask=given(None, 'a', 3, torch.ones(3).bool(), torch.ones(N)), loose=COINS)
 
 
@@ -622,15 +646,18 @@ LOOP = dict(nb_epochs=Count(1), clip_grad=Number(1., least=0, optional=True), mo
 AUTO = given('auto', 'no such word', '', 3, 2.5, None, [], {}, 1, 0)
 add('training.train_sae', trainable('train_sae'), dataloader=LOADER, **LOOP, bf16=Flag(), sparse=AUTO,
     tokens=Flag(True), slow=True)
-add('training.train_sae_amp', trainable('train_sae_amp'), dataloader=LOADER, **LOOP, max_nan_fallbacks=Count(5, least=0),
+add('training.train_sae_amp', trainable('train_sae_amp'), dataloader=LOADER, **LOOP, max_nan_fallbacks=Count(5,
+    least=0),
     tokens=Flag(True), slow=True)
 SHARE = Number(.1, least=0)
 FIT = dict(
-    A=real(N, D), epochs=given(None, 'a', 0, -1, 2.5, True, 10**400), batch_size=Count(8, optional=True), steps=Count(2, optional=True),
+    A=real(N, D), epochs=given(None, 'a', 0, -1, 2.5, True, 10**400), batch_size=Count(8, optional=True),
+    steps=Count(2, optional=True),
     lr=Number(1e-3, above=0, optional=True), lr_dictionary=Number(1e-3, above=0, optional=True),
     lr_multiplier=Number(1e-3, above=0, optional=True), lr_threshold=Number(1e-3, above=0, optional=True),
     criterion=given(None, 'a', 3), schedule=Choice('cosine'), warmup=SHARE, cooldown=SHARE,
-    clip_grad=Number(1., least=0, optional=True), auxk_weight=Number(.1, least=0, optional=True), k_aux=Count(2, optional=True),
+    clip_grad=Number(1., least=0, optional=True), auxk_weight=Number(.1, least=0, optional=True), k_aux=Count(2,
+    optional=True),
     dead_after=Count(10, optional=True), initial_k=Count(4, optional=True), k_warmup=SHARE, k_delay=SHARE,
     k_schedule=Choice('linear'), penalty_warmup=SHARE, match_scale=Choice('auto', True), seed=Seed(), device=Device(),
     bf16=Flag(False, True), progress=Flag(), sparse=AUTO, init_encoder=AUTO, paper=Flag())
@@ -662,7 +689,8 @@ add('training.fit transcoder', fitting(transcoder), A=Places(places), **SHORT, s
 add('training.fit crosslayer', fitting(crosslayer), A=Places(layers), **SHORT, slow=True, loose=TIMES)
 add('training.fit lorsa', fitting(lorsa), A=Places(contexts), **SHORT, slow=True, loose=TIMES)
 for name, make in MODELS.items():
-    add(f'training.evaluate {name}', functools.partial(lambda make: functools.partial(module('training').evaluate, once(make)), make),
+    add(f'training.evaluate {name}', functools.partial(lambda make: functools.partial(module('training').evaluate,
+        once(make)), make),
         A=real(N, D), batch_size=Count(8), loose=COINS)
 add('training.evaluate', model=made(lambda: once(topk), None, 'a', 3), A=real(N, D), batch_size=Count(8), loose=COINS)
 for make, data in ((transcoder, places), (crosslayer, layers), (lorsa, contexts)):
@@ -672,35 +700,44 @@ for make, data in ((transcoder, places), (crosslayer, layers), (lorsa, contexts)
 
 # family
 BASE = dict(
-    d_model=Count(D), expansion_factor=Number(2., above=0), use_decoder_bias=Flag(True), act_fn=Choice('relu'), top_k=Count(3),
+    d_model=Count(D), expansion_factor=Number(2., above=0), use_decoder_bias=Flag(True), act_fn=Choice('relu'),
+    top_k=Count(3),
     jumprelu_threshold_window=Number(2., above=0), norm_activation=Choice('dataset-wise'),
     sparsity_include_decoder_norm=Flag(True), use_triton_kernel=Flag(),
     sparsity_threshold_for_triton_spmm_kernel=Number(.9, above=0), k_per=Choice('layer'), batch_selection=Flag(),
     d_sae=Count(12, optional=True), device=Device(), dtype=given(torch.float32, 'a', 3, None, torch.int64))
 HOOK = given('in', None, 3, '', [])
 add('family.BaseSAEConfig', **BASE)
-add('family.FamilyLoss', sparsity_loss_type=Choice(None, True), l1_coefficient=Number(.1, least=0), p=Number(1., above=0),
-    tanh_stretch_coefficient=Number(4., least=0), frequency_scale=Number(.01, above=0), lp_coefficient=Number(0., least=0),
+add('family.FamilyLoss', sparsity_loss_type=Choice(None, True), l1_coefficient=Number(.1, least=0), p=Number(1.,
+    above=0),
+    tanh_stretch_coefficient=Number(4., least=0), frequency_scale=Number(.01, above=0), lp_coefficient=Number(0.,
+    least=0),
     lp_parity=Flag(), auxk_coefficient=Number(0., least=0), k_aux=Count(4))
 add('transcoder.SAEConfig', **BASE, hook_point_in=HOOK, hook_point_out=given('out', 3, []), use_glu_encoder=Flag())
 HOOKS = given(['in0', 'in1'], None, 3, [], 'a', [3, 4], ['a', 'a'], [''])
 add('crosslayer.CLTConfig', **BASE, hook_points_in=HOOKS, hook_points_out=given(['out0', 'out1'], None, 3, [], ['a']),
     init_cross_layer_decoder_all_zero=Flag(), decode_with_csr=Flag(), sparsity_threshold_for_csr=Number(.05, above=0))
-add('lorsa.LorsaConfig', **BASE, hook_point_in=HOOK, hook_point_out=given('out', None, 3, '', 'in'), n_qk_heads=Count(2),
+add('lorsa.LorsaConfig', **BASE, hook_point_in=HOOK, hook_point_out=given('out', None, 3, '', 'in'),
+    n_qk_heads=Count(2),
     d_qk_head=Count(4), rotary_dim=Count(4, most=4), n_ctx=Count(T), positional_embedding_type=Choice('rotary'),
     rotary_base=Number(10000., above=0), rotary_adjacent_pairs=Flag(True), rotary_scale=Count(1),
-    use_NTK_by_parts_rope=Flag(), NTK_by_parts_factor=Number(1., above=0), NTK_by_parts_low_freq_factor=Number(1., above=0),
-    NTK_by_parts_high_freq_factor=Number(1., above=0), old_context_len=Count(2048), attn_scale=Number(2., above=0, optional=True),
+    use_NTK_by_parts_rope=Flag(), NTK_by_parts_factor=Number(1., above=0), NTK_by_parts_low_freq_factor=Number(1.,
+    above=0),
+    NTK_by_parts_high_freq_factor=Number(1., above=0), old_context_len=Count(2048), attn_scale=Number(2., above=0,
+    optional=True),
     use_post_qk_ln=Flag(), normalization_type=Choice('RMS', True), eps=Number(1e-6, above=0))
 SEEDED = dict(decoder=given(None, 'a', 3), seed=Seed())
-add('transcoder.Transcoder', cfg=made(sae_config, None, 'a', 3, {}), **SEEDED, decoder_uniform_bound=Number(1., above=0),
+add('transcoder.Transcoder', cfg=made(sae_config, None, 'a', 3, {}), **SEEDED, decoder_uniform_bound=Number(1.,
+    above=0),
     encoder_factor=Number(1.))
 add('crosslayer.CrossLayerTranscoder', cfg=made(clt_config, None, 'a', 3, {}), **SEEDED)
 add('lorsa.Lorsa', cfg=made(lorsa_config, None, 'a', 3, {}), **SEEDED)
-FAMILY = dict(transcoder=('transcoder.Transcoder', transcoder, real(N, D, finite=False, leading=True), codes(N, 2 * D, finite=False, leading=True), places),
+FAMILY = dict(transcoder=('transcoder.Transcoder', transcoder, real(N, D, finite=False, leading=True), codes(N, 2 * D,
+    finite=False, leading=True), places),
               crosslayer=('crosslayer.CrossLayerTranscoder', crosslayer, real(N, L, D, finite=False, leading=True),
                           codes(N, L, 2 * D, finite=False, leading=True), layers),
-              lorsa=('lorsa.Lorsa', lorsa, real(4, T, D, finite=False, leading=True), codes(4, T, 2 * D, finite=False, leading=True), contexts))
+              lorsa=('lorsa.Lorsa', lorsa, real(4, T, D, finite=False, leading=True), codes(4, T, 2 * D, finite=False,
+              leading=True), contexts))
 for name, make, x, z, data in FAMILY.values():
     of(f'{name}.encode', make, x=x, return_hidden_pre=Flag(), mask=given(None, 'a', 3, torch.ones(2)), loose=COINS)
     of(f'{name}.forward', make, x=x, loose=COINS)
@@ -711,56 +748,73 @@ for name, make, x, z, data in FAMILY.values():
     of(f'{name}.losses', make, batch=Places(normalised(make, data), finite=False), penalty_share=Number(1., least=0),
        k=Count(3, optional=True), loose=COINS)
 of('transcoder.Transcoder.retie', transcoder, fresh=True, factor=Number(1.))
-of('crosslayer.CrossLayerTranscoder.encode_layer', crosslayer, x=real(N, D, finite=False, leading=True), l=Count(1, least=0, most=1),
+of('crosslayer.CrossLayerTranscoder.encode_layer', crosslayer, x=real(N, D, finite=False, leading=True), l=Count(1,
+    least=0, most=1),
    loose=COINS)
 of('crosslayer.CrossLayerTranscoder.to_jumprelu', crosslayer, x=real(N, L, D, optional=True, leading=True), loose=COINS)
 of('lorsa.Lorsa.values', lorsa, x=real(4, T, D, finite=False, leading=True))
 of('lorsa.Lorsa.z_pattern', lorsa, x=real(4, T, D, finite=False, leading=True), j=Count(1, least=0, most=2 * D - 1))
-add('crosslayer.CrossArchetypes', points=Real(lambda: normal(L, P, D), free=True), nb_concepts=Count(K), delta=Number(.1, least=0),
+add('crosslayer.CrossArchetypes', points=Real(lambda: normal(L, P, D), free=True), nb_concepts=Count(K),
+    delta=Number(.1, least=0),
     gain=Flag(), init=Choice('identity', True), rule=Choice('retraction'), device=Device())
 of('crosslayer.CrossArchetypes.forward', cross_archetypes, z=codes(N, L, K, finite=False, leading=True))
 of('crosslayer.CrossArchetypes.rows', cross_archetypes, t=Count(1, least=0, most=1))
-of('crosslayer.CrossArchetypes.target', cross_archetypes, z=codes(N, L, K, finite=False, leading=True), t=Count(1, least=0, most=1))
+of('crosslayer.CrossArchetypes.target', cross_archetypes, z=codes(N, L, K, finite=False, leading=True), t=Count(1,
+    least=0, most=1))
 of('crosslayer.CrossArchetypes.asked', cross_archetypes, z=codes(N, L, K, finite=False, leading=True))
 of('crosslayer.CrossArchetypes.scale_', cross_archetypes, fresh=True, f_in=positive(L), f_out=positive(L, seed=1))
-ANCHORED = dict(decoder=Choice('archetypal'), points=Count(4, optional=True), how=Choice('random'), delta=Number(.1, least=0),
+ANCHORED = dict(decoder=Choice('archetypal'), points=Count(4, optional=True), how=Choice('random'), delta=Number(.1,
+    least=0),
                 seed=Seed())
-MIXED = dict(init=Choice('identity', True), support=Count(3, most=4, optional=True), refresh=Count(100, least=0), delta_unit=Choice('data'),
+MIXED = dict(init=Choice('identity', True), support=Count(3, most=4, optional=True), refresh=Count(100, least=0),
+    delta_unit=Choice('data'),
              rule=Choice('retraction'), use_multiplier=Flag(True))
-add('transcoder.anchored_transcoder', cfg=made(lambda: sae_config(hook_point_out='out'), None, 'a', 3), data=Places(places),
+add('transcoder.anchored_transcoder', cfg=made(lambda: sae_config(hook_point_out='out'), None, 'a', 3),
+    data=Places(places),
     **ANCHORED, paired=Flag(True), **MIXED, slow=True, loose=COINS)
-add('crosslayer.anchored_crosslayer', cfg=made(clt_config, None, 'a', 3), data=Places(layers), **ANCHORED, paired=Flag(True),
-    groups=Index(lambda: torch.arange(N) % 4, 3, True), gain=Flag(), init=Choice('identity', True), rule=Choice('retraction'), slow=True, loose=COINS)
-add('lorsa.anchored_lorsa', cfg=made(lorsa_config, None, 'a', 3), data=Places(contexts), heads=made(heads, None, 'a', 3),
+add('crosslayer.anchored_crosslayer', cfg=made(clt_config, None, 'a', 3), data=Places(layers), **ANCHORED,
+    paired=Flag(True),
+    groups=Index(lambda: torch.arange(N) % 4, 3, True), gain=Flag(), init=Choice('identity', True),
+    rule=Choice('retraction'), slow=True, loose=COINS)
+add('lorsa.anchored_lorsa', cfg=made(lorsa_config, None, 'a', 3), data=Places(contexts), heads=made(heads, None, 'a',
+    3),
     **ANCHORED, values=Choice('adjoint'), scaled=Flag(True), unit=Flag(), **MIXED, slow=True, loose=COINS)
-add('lorsa.exact_lorsa', cfg=made(exact_config, None, 'a', 3), heads=made(heads, None, 'a', 3), norms=given(None, 'a', 3))
+add('lorsa.exact_lorsa', cfg=made(exact_config, None, 'a', 3), heads=made(heads, None, 'a', 3), norms=given(None, 'a',
+    3))
 add('crosslayer.virtual_weights', found=made(lambda: once(crosslayer).directions(), None, 'a', 3, {}), L=Count(L),
     l=Count(0, least=0, most=0), reader=Count(1, most=1), f_out=positive(L, optional=True))
 
 # language
 add('language.hook_points', model=made(tiny_lm, None, 'a', 3, torch.nn.Linear(2, 2)))
-add('language.TextActivations', hooks=made(lambda: {'a': normal(15, D)}, None, 'a', 3, {'a': None}, {'a': normal(3, D)}),
+add('language.TextActivations', hooks=made(lambda: {'a': normal(15, D)}, None, 'a', 3, {'a': None}, {'a': normal(3,
+    D)}),
     tokens=made(lambda: ids().flatten(), None, 'a', 3), positions=made(lambda: torch.arange(T).repeat(3), None, 'a', 3),
     contexts=made(lambda: torch.arange(3).repeat_interleave(T), None, 'a', 3), ids=made(ids, None, 'a', 3),
     keep=made(keep, None, 'a', 3, torch.ones(3, T), torch.ones(2, 2).bool()))
 add('language.activations', model=made(matching_lm, None, 'a', 3), tokenizer=made(tiny_tokenizer, None, 'a', 3),
-    texts=given(['some words and more'] * 5, None, 3, [], [None], [3], {}), hooks=given('blocks.0', None, 3, [], 'none', [3], [None], 'blocks.9'),
+    texts=given(['some words and more'] * 5, None, 3, [], [None], [3], {}), hooks=given('blocks.0', None, 3, [],
+    'none', [3], [None], 'blocks.9'),
     context=Count(4, most=16, optional=True), drop_first=Flag(True), limit=Count(5, optional=True), seed=Seed(),
     shuffle=Flag(True), packing=Choice('stream'), batch_size=Count(2), progress=Flag(False, True), slow=True)
-TOKENS = dict(ids=made(ids, None, 'a', 3, normal(3, T), torch.full((3, T), 99), torch.full((3, T), -1), torch.zeros(0, 0).long()),
+TOKENS = dict(ids=made(ids, None, 'a', 3, normal(3, T), torch.full((3, T), 99), torch.full((3, T), -1), torch.zeros(0,
+    0).long()),
               keep=made(keep, None, 'a', 3, normal(3, T), torch.ones(2, 2).bool(), torch.zeros(3, T).bool()))
 add('language.downstream', model=made(tiny_lm, None, 'a', 3), **TOKENS, hook=given('blocks.0', None, 3, [], 'none'),
     change=given(unchanged, None, 'a', 3), mean=real(D), batch_size=Count(2), slow=True)
 add('language.logit_effect', model=made(tiny_lm, None, 'a', 3), atoms=real(K, D))
-add('language.top_contexts', z=codes(15), acts=made(text_activations, None, 'a', 3), n=Count(2), width=Count(2, least=0))
-add('language.highlight', ids=Index(lambda: torch.arange(5), 10**6), values=codes(5), tokenizer=made(tiny_tokenizer, None, 'a', 3),
+add('language.top_contexts', z=codes(15), acts=made(text_activations, None, 'a', 3), n=Count(2), width=Count(2,
+    least=0))
+add('language.highlight', ids=Index(lambda: torch.arange(5), 10**6), values=codes(5), tokenizer=made(tiny_tokenizer,
+    None, 'a', 3),
     most=Number(2., above=0, optional=True))
-add('family.ce_recovered', lm=made(tiny_lm, None, 'a', 3), **TOKENS, model=made(lambda: once(lm_transcoder), None, 'a', 3),
+add('family.ce_recovered', lm=made(tiny_lm, None, 'a', 3), **TOKENS, model=made(lambda: once(lm_transcoder), None,
+    'a', 3),
     means=made(means, None, 'a', 3, {}, {'blocks.0.mlp': None}, {'blocks.0.mlp': torch.full((D,), torch.nan)},
                {'blocks.0.mlp': torch.zeros(D + 1)}), batch_size=Count(2), slow=True)
 
 # concepts and vision
-add('concepts.concepts_of', sae=made(lambda: once(topk), None, 'a', 3), acts=made(lambda: once(some_activations), None, 'a', 3),
+add('concepts.concepts_of', sae=made(lambda: once(topk), None, 'a', 3), acts=made(lambda: once(some_activations),
+    None, 'a', 3),
     batch_size=Count(8))
 CONCEPT = dict(c=made(lambda: once(some_concepts), None, 'a', 3), atom=Count(1, least=0, most=K - 1))
 add('concepts.top_images', **CONCEPT, count=Count(2), among=Index(lambda: torch.arange(3), 3, True))
@@ -788,23 +842,29 @@ def pictures(function):
     return get
 
 
-TOP = dict(images=made(lambda: normal(3, 3, 12, 12).sigmoid(), None, 'a', 3, [], {}, ['a']), heatmaps=codes(3, 4, 4, 2, leading=True, free=True),
+TOP = dict(images=made(lambda: normal(3, 3, 12, 12).sigmoid(), None, 'a', 3, [], {}, ['a']), heatmaps=codes(3, 4, 4,
+    2, leading=True, free=True),
            concept_id=Count(1, least=0, most=1))
 SHARES = given(None, 'a', 3, [], ['a'], [101], [-1], [float('nan')])
-add('concepts.overlay_top_heatmaps', pictures('overlay_top_heatmaps'), **TOP, cmap=given(None, 3, []), alpha=Number(.35, least=0, most=1), slow=True, loose='drawn')
-add('concepts.evidence_top_images', pictures('evidence_top_images'), **TOP, percentiles=SHARES, slow=True, loose='drawn')
+add('concepts.overlay_top_heatmaps', pictures('overlay_top_heatmaps'), **TOP, cmap=given(None, 3, []),
+    alpha=Number(.35, least=0, most=1), slow=True, loose='drawn')
+add('concepts.evidence_top_images', pictures('evidence_top_images'), **TOP, percentiles=SHARES, slow=True,
+    loose='drawn')
 add('concepts.zoom_top_images', pictures('zoom_top_images'), **TOP, zoom_size=Count(6), slow=True, loose='drawn')
-add('concepts.contour_top_image', pictures('contour_top_image'), **TOP, percentiles=SHARES, cmap=given('viridis', 3, None, [], 'none'),
+add('concepts.contour_top_image', pictures('contour_top_image'), **TOP, percentiles=SHARES, cmap=given('viridis', 3,
+    None, [], 'none'),
     linewidth=Number(1., above=0), slow=True, loose='drawn')
 
 # the names of overcomplete that have arguments of their own
-add('overcomplete.BatchTopKSAE', **INPUT, top_k=Count(3, optional=True), threshold_momentum=Number(.9, least=0, most=1 - 1e-6),
+add('overcomplete.BatchTopKSAE', **INPUT, top_k=Count(3, optional=True), threshold_momentum=Number(.9, least=0,
+    most=1 - 1e-6),
     encoder_module=ENCODER, dictionary_params=PARAMS, device=Device())
 add('overcomplete.r2_score', **PAIR, center=Choice('global'), nan='where x does not vary')
 add('overcomplete.wasserstein_1d', x1=real(N, D), x2=real(N, D, seed=1))
 add('overcomplete.frechet_distance', x1=real(N, D), x2=real(N + 1, D, seed=1))
 for name in ('NMF', 'SemiNMF', 'ConvexNMF'):
-    add(f'overcomplete.{name}', nb_concepts=Count(3), device=Device(), solver=Choice('pgd'), tol=Number(1e-4, least=0), verbose=Flag())
+    add(f'overcomplete.{name}', nb_concepts=Count(3), device=Device(), solver=Choice('pgd'), tol=Number(1e-4,
+        least=0), verbose=Flag())
 
 STEP = 'a step of encode, fit or evaluate, called with what they made'
 LEFT_OUT = {
@@ -823,7 +883,8 @@ LEFT_OUT = {
     'family.SparseDictionary*': 'what the models of the family share; they are in the table',
     'family.FamilyLoss.parts': 'called by the training loop, with what it made',
     **dict.fromkeys((
-        '*.keep', '*.keep_positive', '*.activate', '*.select', '*.start', '*.improve', '*.project', '*.first_codes', '*.fold',
+        '*.keep', '*.keep_positive', '*.activate', '*.select', '*.start', '*.improve', '*.project', '*.first_codes',
+        '*.fold',
         '*.scale_hidden', '*.prepare', '*.goes_sparse', '*.product', '*.output', '*.as_input', '*.add'), STEP),
     '*.get_dictionary': 'takes nothing, or a word for a message',
     '*.load_state_dict': 'takes what state_dict gave',

@@ -65,6 +65,12 @@ class RABatchTopKSAE(_sae.RABatchTopKSAE):
 
     strict = False
 
+# %% ../../nbs/34_overcomplete.ipynb #915f7e1d
+def as_given(distance: Tensor, x) -> Tensor:
+    "A distance in the precision of what was given, unless that is an array or cannot hold it."
+    given = distance.to(x) if isinstance(x, Tensor) else distance
+    return given if given.isfinite() else distance
+
 # %% ../../nbs/34_overcomplete.ipynb #1f95cbe4
 def cosine_distances(x: Float[Tensor, 'k d'], y: Float[Tensor, 'q d']) -> Float[Tensor, 'k q']:
     "One minus the cosine, of all pairs of rows."
@@ -78,12 +84,12 @@ def energy_of_codes(codes: Float[Tensor, 'n k'], dictionary: Float[Tensor, 'k d'
 
 def wasserstein_1d(x1: Float[Tensor, 'n d'], x2: Float[Tensor, 'n d']) -> Float[Tensor, '']:
     "`archsae.metrics.wasserstein_1d` in the precision of what is compared."
-    return _metrics.wasserstein_1d(x1, x2).to(x1)
+    return as_given(_metrics.wasserstein_1d(x1, x2), x1)
 
 
 def frechet_distance(x1: Float[Tensor, 'n d'], x2: Float[Tensor, 'm d']) -> Float[Tensor, '']:
     "`archsae.metrics.frechet_distance` in the precision of what is compared."
-    return _metrics.frechet_distance(x1, x2).to(x1)
+    return as_given(_metrics.frechet_distance(x1, x2), x1)
 
 # %% ../../nbs/34_overcomplete.ipynb #6445bc3d
 class Kernel:

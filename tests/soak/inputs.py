@@ -33,7 +33,7 @@ SIZES = [0., 1e-45, 1e-30, 1e-8, 1., 1., 1., 1e3, 1e8, 1e20, 1e30, 1e38, 1e300]
 
 
 def any_tensor(good, rng: random.Random):
-    "A tensor that has little to do with a good one: another shape, precision, size, now and then a number that is none."
+    "A tensor that has little to do with a good one: other shape, precision, size, now and then a number that is none."
     shape = list(good.shape)
     for axis in range(len(shape)):
         if rng.random() < .2:
@@ -106,7 +106,7 @@ def weight(case, folder) -> float:
     began = time.perf_counter()
     for _ in range(3):
         inputs.call(case, case.good())
-    return 1 / max((time.perf_counter() - began) / 3, 1e-3)
+    return 1 / max((time.perf_counter() - began) / 3, 1e-3)**1.7
 
 
 def versions() -> dict:
@@ -142,7 +142,11 @@ def calls_of(cases: list, asked) -> dict:
     weights = [weight(case, folder) for case in cases]
     faults = []
     began = time.perf_counter()
+    done = 0
     for number in range(asked.first, asked.first + asked.calls):
+        if time.perf_counter() - began > asked.seconds:
+            break
+        done += 1
         case = random.Random(f'{asked.seed} {number}').choices(cases, weights)[0]
         told, said = trial(case, number, asked.seed, folder)
         if said:
@@ -153,7 +157,7 @@ def calls_of(cases: list, asked) -> dict:
                 path.unlink()
     result = dict(
         functions=len({case.name.split(' ')[0] for case in cases}), entries=len(cases),
-        arguments=sum(len(case.arguments) for case in cases), calls=asked.calls, seed=asked.seed,
+        arguments=sum(len(case.arguments) for case in cases), calls=done, seed=asked.seed,
         seconds=round(time.perf_counter() - began), versions=versions(), machine=platform.machine())
     return counted(result, faults)
 
@@ -163,6 +167,7 @@ def main():
     parser.add_argument('--calls', type=int, default=200_000)
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--first', type=int, default=0)
+    parser.add_argument('--seconds', type=float, default=float('inf'), help='stop after so many')
     parser.add_argument('--only', default='')
     parser.add_argument('--again', type=Path, nargs='*')
     parser.add_argument('--out', type=Path, default=HERE/'inputs.json')
