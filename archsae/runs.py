@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from archsae.core import check_choice, check_positive, needs
+from archsae.core import check_choice, check_positive, check_whole, needs, shown
 from archsae.files import bad_file, field, json_writer, push_to_disk, read_json, read_tensors, replacing, sha256_of
 
 # %% ../nbs/A7_runs.ipynb #a7000006
@@ -165,23 +165,7 @@ def read_checkpoint(path: Path) -> dict:
             raise bad_file(path/file, 'SHA-256', want, got)
     tensors, _ = read_tensors(path/TENSORS, may_be_infinite=True)
     tensors = {name: v.clone() for name, v in tensors.items()}  # memory of their own: the file may go
-    return state_in(path/REST, tensors)
-
-
-class Once(dict):
-    "A dict that gives each value away: a list of numbers that stood twice in a state would be twice in memory."
-
-    def __getitem__(self, name):
-        return self.pop(name)
-
-
-def state_in(path: Path, tensors: dict) -> dict:
-    "The state that a file and its tensors make, each tensor once."
-    state = field(read_json(path, most=2**28), 'state', dict, path)
-    try:
-        return unpacked(state, Once(tensors))
-    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as e:  # no pairs, no such tensor
-        raise bad_file(path, 'state', 'what was packed', f'{type(e).__name__}: {e}') from None
+    return unpacked(read_json(path/REST, most=2**28)['state'], tensors)
 
 # %% ../nbs/A7_runs.ipynb #a7000017
 def step_of(path: Path) -> int:
@@ -356,7 +340,21 @@ def check_callbacks(callbacks) -> list:
             raise ValueError(f"callbacks: expected objects with some of {', '.join(known)}; got {callback!r}")
     return found
 
-# %% ../nbs/A7_runs.ipynb #a7000027
+# %% ../nbs/A7_runs.ipynb #a7000026
+def check_path(name: str, value) -> Path:
+    "A path from a text or a path, else a `ValueError` that names the argument."
+    if not isinstance(value, (str, os.PathLike)) or not str(value) or '\0' in str(value):
+        raise ValueError(f"{name}: expected a path; got {shown(value)}")
+    return Path(value).expanduser()
+
+
+def check_text(name: str, value) -> str | None:
+    "A text that is not empty, or None."
+    if value is not None and (not isinstance(value, str) or not value):
+        raise ValueError(f"{name}: expected a text; got {shown(value)}")
+    return value
+
+# %% ../nbs/A7_runs.ipynb #a7000028
 class JSONLog:
     """A callback that writes a file of JSON lines: one at the start, one a step, one a pass, one at the end.
 
@@ -370,6 +368,7 @@ class JSONLog:
 
     Raises
     ------
+    ValueError : no path, or steps that are no whole number
     OSError : a file that cannot be written
 
     Examples
@@ -378,8 +377,7 @@ class JSONLog:
     """
 
     def __init__(self, path, every: int = 1):
-        self.path = Path(path).expanduser()
-        self.every = check_positive('every', every) if every is not False and every != 0 else 0
+        self.path, self.every = check_path('path', path), check_whole('every', every)
         self._file = None
 
     def on_start(self, info: dict):
@@ -449,7 +447,7 @@ def is_before(line: str, step: int, epoch: int) -> bool:
         return found.get('epoch', 0) <= epoch
     return found.get('event') != 'end' and found.get('step', 0) <= step
 
-# %% ../nbs/A7_runs.ipynb #a7000031
+# %% ../nbs/A7_runs.ipynb #a7000032
 class TensorBoardLog:
     """A callback that writes the curves of a training for TensorBoard (`pip install 'archsae[tensorboard]'`).
 
@@ -460,11 +458,12 @@ class TensorBoardLog:
 
     Raises
     ------
-    ImportError : the package is not there; says what to install
+    ImportError : the package is not there when a training starts; says what to install
+    ValueError : an argument that will not do
     """
 
     def __init__(self, folder, every: int = 10):
-        self.folder, self.every = Path(folder).expanduser(), check_positive('every', every)
+        self.folder, self.every = check_path('folder', folder), check_positive('every', every)
         self._writer = None
 
     def on_start(self, info: dict):
@@ -494,7 +493,7 @@ class TensorBoardLog:
             self._writer.close()
             self._writer = None
 
-# %% ../nbs/A7_runs.ipynb #a7000033
+# %% ../nbs/A7_runs.ipynb #a7000034
 class WandbLog:
     """A callback that sends the curves of a training to Weights & Biases (`pip install 'archsae[wandb]'`).
 
@@ -508,14 +507,16 @@ class WandbLog:
 
     Raises
     ------
-    ImportError : the package is not there; says what to install
+    ImportError : the package is not there when a training starts; says what to install
+    ValueError : an argument that will not do
     """
 
     def __init__(self, project: str = 'archsae', name: str | None = None, every: int = 10, mode: str = 'online',
                  folder='.', id: str | None = None):
-        self.project, self.name, self.id = project, name, id
+        self.project, self.name = check_text('project', project), check_text('name', name)
+        self.id = check_text('id', id)
         self.mode = check_choice('mode', mode, ('online', 'offline', 'disabled'))
-        self.every, self.folder = check_positive('every', every), Path(folder).expanduser()
+        self.every, self.folder = check_positive('every', every), check_path('folder', folder)
         self._run = None
 
     def on_start(self, info: dict):

@@ -21,7 +21,6 @@ import time
 import warnings
 from collections import defaultdict
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -40,7 +39,7 @@ from .metrics import ExplainedVariance, hoyer, kappa_4, l0_eps, l1, l2
 from .pursuit import PursuitSAE
 from .relaxation import RelaxedArchetypalDictionary, accumulating
 from archsae.runs import (
-    Checkpoints, FirstInterrupt, JSONLog, as_json, check_callbacks, random_state, set_random_state, tell,
+    Checkpoints, FirstInterrupt, JSONLog, as_json, check_callbacks, check_path, random_state, set_random_state, tell,
 )
 from .sae import SAE, BatchTopKSAE, JumpSAE, PreCodes, SparseOutput, TopKSAE, as_tokens, channels
 from .sae import linear_parts, output_parameters
@@ -2375,9 +2374,7 @@ class Beside(NamedTuple):
                 raise ValueError(f"{said}: expected none without a checkpoint folder; got {getattr(self, said)!r}")
             yield Upkeep(callbacks, None, FirstInterrupt())
             return
-        if not isinstance(self.checkpoint, (str, Path)) or not str(self.checkpoint):
-            raise ValueError(f"checkpoint: expected the name of a folder; got {self.checkpoint!r}")
-        checkpoints = Checkpoints(self.checkpoint, every)
+        checkpoints = Checkpoints(check_path('checkpoint', self.checkpoint), every)
         try:
             checkpoints.open(need)
             callbacks.append(JSONLog(checkpoints.folder/'log.jsonl'))
