@@ -65,3 +65,12 @@ def test_models_of_70_megabytes_take_three_times_that_at_most():
     assert len(judged) == 12 and min(row['bytes'] for row in judged) > 6e7
     assert not named(row for row in judged if row['memory'] > 3 * row['bytes'])
     assert not named(row for row in judged if row['end'] != ('accepted' if row['name'] == 'whole' else 'refused'))
+
+
+def test_the_long_run_met_nothing_else():
+    "The committed result of soak/fuzz.py: a hundred thousand damaged files, for every reader."
+    told = json.loads((Path(__file__).parent/'soak/fuzz.json').read_text())
+    assert told['cases'] >= 10**5 and len(told['readers']) >= 13
+    assert min(row['refused'] for row in told['readers'].values()) > 5000
+    assert told['foreign'] == told['executed'] == told['crashes'] == 0
+    assert told['largest_memory_beyond_three_files_bytes'] < FLOOR
