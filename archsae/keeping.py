@@ -17,6 +17,7 @@ import platform
 import re
 import types
 import typing
+import warnings
 from pathlib import Path
 from typing import Callable, NamedTuple
 import numpy as np
@@ -168,7 +169,8 @@ def parts_of(model: nn.Module) -> list:
 
 def drawn(config: dict, most: float = math.inf, count: float = math.inf) -> nn.Module:
     "The model that a configuration tells, on paper."
-    with torch.inference_mode(False), OnPaper(most, count):
+    with torch.inference_mode(False), OnPaper(most, count), warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # what they say is an error here, or is said again when it is made
         return from_config(config)
 
 # %% ../nbs/A9_keeping.ipynb #b9b249a2
@@ -408,7 +410,7 @@ def made_from(path: Path, config: dict, make: Callable):
         return make(config)
     except ValueError as e:
         said = printable(' '.join(str(e).split()), 400)
-        if ': expected ' not in said:
+        if ': expected ' not in said or '; got ' not in said:
             raise bad_file(path, 'config', wanted, str(e.__cause__ or said)) from None
         raise ValueError(f"{path}: {said}" if said.startswith('config') else f"{path}: config: {said}") from None
     except Exception as e:  # torch and Python have many words for numbers that are too large or of the wrong kind
