@@ -15,7 +15,8 @@ from torch.nn import functional as F
 from archsae.activations import Activations, numbers_of, one_number
 from archsae.codes import SparseCodes, decode
 from archsae.core import (
-    Bool, Float, Int, as_real, check_choice, check_finite, check_matrix, check_number, check_positive, needs, shown,
+    Bool, Float, Int, as_real, check_choice, check_finite, check_matrix, check_number, check_positive, needs, nonzero,
+    shown,
 )
 from archsae.metrics import unit_atoms
 from archsae.vision import as_seen
@@ -41,6 +42,13 @@ class Concepts(NamedTuple):
         return len(self.acts.A) // len(self.acts.labels)
 
 # %% ../nbs/23_concepts.ipynb #c7765715
+def check_concepts(c) -> Concepts:
+    "Return `c` if it is a dictionary at work, else raise a `ValueError`."
+    if not isinstance(c, Concepts):
+        raise ValueError(f"c: expected Concepts, as from concepts_of; got {shown(c)}")
+    return c
+
+
 def nonzero_codes(codes: SparseCodes) -> tuple[Float[Tensor, ' q'], Int[Tensor, ' q'], Int[Tensor, ' n']]:
     "Codes that are not zero, the atom of each, and how many a token has; on the CPU."
     on = codes.values.flatten() != 0
@@ -81,6 +89,7 @@ def concepts_of(sae, acts: Activations, batch_size: int = 8192) -> Concepts:
 # %% ../nbs/23_concepts.ipynb #cd0ff4d5
 def firings(c: Concepts, atom: int) -> tuple[Int[Tensor, ' q'], Float[Tensor, ' q']]:
     "Where an atom fires, tokens in order, and how much."
+    check_concepts(c)
     atom = one_number('atom', atom, c.codes.width)
     t = c.codes.transposed()
     part = slice(*t.offsets[atom:atom + 2].tolist())
@@ -163,7 +172,7 @@ def heat_map(codes: Float[Tensor, 'h w'], cell: int = 15) -> np.ndarray:
     ------
     ValueError : an even `cell`, or codes that are no finite (h, w)
     """
-    codes = check_matrix('codes', codes)
+    codes = check_matrix('codes', codes).detach()
     h, w = codes.shape
     size = h * check_cell(cell), w * cell
     return F.interpolate(codes[None, None].float().cpu(), size, mode='bilinear', align_corners=False)[0, 0].numpy()
@@ -214,6 +223,17 @@ def empty_frame(ax, shape: float):
     ax.set_frame_on(False)
     ax.set_box_aspect(shape)
 
+# %% ../nbs/23_concepts.ipynb #f30dff26
+def check_drawing(axs, images, color, m: int):
+    "A `ValueError` unless these are matplotlib's axes, some of `m` images (or none), and a colour."
+    mpl = needs('matplotlib', 'figures')
+    if not hasattr(axs, '__iter__') or not all(hasattr(ax, 'imshow') for ax in axs):
+        raise ValueError(f"axs: expected axes of matplotlib, one a picture; got {shown(axs)}")
+    if not isinstance(images, (list, tuple, range, np.ndarray, Tensor)) or len(images):
+        numbers_of('images', images, m, 'images')
+    if not mpl.colors.is_color_like(color):
+        raise ValueError(f"color: expected a colour that matplotlib knows; got {shown(color)}")
+
 # %% ../nbs/23_concepts.ipynb #171a95eb
 def draw_views(axs, c: Concepts, atom: int, images, view: str = 'contour', cell: int = 15, color: str = YELLOW):
     """An atom in some images.
@@ -236,8 +256,9 @@ def draw_views(axs, c: Concepts, atom: int, images, view: str = 'contour', cell:
     """
     needs('matplotlib', 'figures')
     check_choice('view', view, ('heat', 'contour', 'zoom'))
-    one_number('atom', atom, c.codes.width)
+    one_number('atom', atom, check_concepts(c).codes.width)
     check_cell(cell)
+    check_drawing(axs, images, color, len(c.acts.labels))
     h, w = c.acts.grid
     for ax in axs:
         empty_frame(ax, h / w)
@@ -315,6 +336,7 @@ def importance(c: Concepts, classes: list, means: Float[Tensor, 'q k'] | None = 
     ------
     ValueError : no class directions, or classes without images
     """
+    check_concepts(c)
     v, b = class_margin(c.acts, classes)
     classes = class_list(classes, len(c.acts.directions))
     means = class_codes(c) if means is None else check_matrix('means', means, c.codes.width).double()
@@ -373,7 +395,7 @@ def spatial_correlation(maps: Float[Tensor, 'q h w']) -> Float[Tensor, 'lags_y l
     power = torch.fft.rfft2(x, s=size).abs().square().sum(0)
     total = torch.fft.fftshift(torch.fft.irfft2(power, s=size))
     count = q * (h - torch.arange(1 - h, h).abs())[:, None] * (w - torch.arange(1 - w, w).abs())
-    return total / count / x.square().mean().clamp_min(1e-30)
+    return total / count / nonzero(x.square().mean())
 
 # %% ../nbs/23_concepts.ipynb #3a6e5735
 @torch.no_grad()
@@ -571,10 +593,21 @@ def __getattr__(name):
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 # %% ../nbs/23_concepts.ipynb #abe1cca5
+def check_images(images):
+    "A `ValueError` unless these are pictures: real numbers or bytes (b, 3, h, w) or (b, h, w, 3), or PIL images."
+    wanted = "images: expected real numbers or bytes (b, 3, h, w) or (b, h, w, 3), or a list of PIL images"
+    if not isinstance(images, (list, tuple, np.ndarray, Tensor)) or not len(images):
+        raise ValueError(f"{wanted}; got {shown(images)}")
+    if isinstance(images, (np.ndarray, Tensor)):
+        in_bytes = str(images.dtype).removeprefix('torch.') in ('uint8', 'uint16')
+        found = images if in_bytes else check_finite('images', as_real('images', images))
+        if found.ndim not in (3, 4) or 0 in found.shape:
+            raise ValueError(f"{wanted}; got {shown(images)}")
+
+
 def check_heatmaps(images, heatmaps, concept_id: int):
     "Heat maps of any precision, a tensor or an array, for `brightest`; else a `ValueError`."
-    if not isinstance(images, (list, tuple, np.ndarray, Tensor)):
-        raise ValueError(f"images: expected a tensor, an array or a list of PIL images; got {shown(images)}")
+    check_images(images)
     maps = as_real('heatmaps', heatmaps)
     if maps.ndim != 4 or 0 in maps.shape:
         raise ValueError(f"heatmaps: expected shape (b, h, w, k); got {tuple(maps.shape)}")
@@ -609,6 +642,16 @@ def top_pictures(images, heatmaps, concept_id: int):
         heat = interpolate_cv2(heatmaps[int(at), :, :, concept_id], get_image_dimensions(image))
         yield plt.subplot(2, 5, i + 1), np_channel_last(image), heat
 
+# %% ../nbs/23_concepts.ipynb #f1a71aa5
+def check_cmap(cmap):
+    "A colour map of matplotlib by its name, or as it is; else a `ValueError`."
+    mpl = needs('matplotlib', 'figures')
+    if isinstance(cmap, mpl.colors.Colormap):
+        return cmap
+    if not isinstance(cmap, str) or cmap not in mpl.colormaps:
+        raise ValueError(f"cmap: expected a colour map that matplotlib knows; got {shown(cmap)}")
+    return mpl.colormaps[cmap]
+
 # %% ../nbs/23_concepts.ipynb #f3701ac7
 def overlay_top_heatmaps(images, heatmaps, concept_id: int, cmap=None, alpha: float = .35) -> list:
     """The ten brightest images of a concept under their heat maps.
@@ -631,6 +674,7 @@ def overlay_top_heatmaps(images, heatmaps, concept_id: int, cmap=None, alpha: fl
     ValueError : shapes that do not fit, or no such concept
     ImportError : matplotlib is not installed
     """
+    alpha, cmap = check_number('alpha', alpha, 0, 1), None if cmap is None else check_cmap(cmap)
     axs = []
     for ax, image, heat in top_pictures(images, heatmaps, concept_id):
         if cmap is None:
@@ -720,15 +764,17 @@ def contour_top_image(images, heatmaps, concept_id: int, percentiles=None, cmap:
     ValueError, ImportError : as in `overlay_top_heatmaps`
     """
     percentiles = [70] if percentiles is None else check_percentiles(percentiles)
-    mpl = needs('matplotlib', 'figures')
+    colors, linewidth = check_cmap(cmap), check_number('linewidth', linewidth, above=0)
     first, last = percentiles[0], percentiles[-1]
     axs = []
     for ax, image, heat in top_pictures(images, heatmaps, concept_id):
         show(image)
+        if min(heat.shape) < 2:
+            raise ValueError(f"images: expected at least 2 x 2 pixels for a contour; got {heat.shape}")
         for percentile in percentiles:
             place = 0. if first == last else (percentile - last) / (first - last)
             level = np.percentile(heat, percentile)
             if heat.min() < level < heat.max():
-                ax.contour(heat, [level], colors=[mpl.colormaps[cmap](place)], linewidths=linewidth)
+                ax.contour(heat, [level], colors=[colors(place)], linewidths=linewidth)
         axs.append(ax)
     return axs
