@@ -801,8 +801,10 @@ def first_cached(places: list, alone: bool = False) -> dict | None:
 
 def clear_up(path: Path):
     "Remove what killed processes left beside a file that is there now."
-    leavings = path.parent.glob(f'.{glob.escape(path.name[:100])}.*.part')
-    for left in (path.with_suffix('.part'), mark_of(path), *leavings):
+    leavings = [path.with_suffix('.part'), mark_of(path)]
+    for name in (path.name, mark_of(path).name):
+        leavings += path.parent.glob(f'.{glob.escape(name[:100])}.*.part')
+    for left in leavings:
         with contextlib.suppress(OSError):
             left.unlink(missing_ok=True)
 

@@ -13,6 +13,7 @@ import tempfile
 import time
 import warnings
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -130,17 +131,21 @@ def main():
         flips=lambda *given: flips(10 * a.trials, *given),
         figures=lambda *given: figures(a.trials // 2, *given),
     )
-    for name, part in parts.items():
+
+    def run(name):
         count, start = Counter({'wrong results': 0, 'errors': 0}), time.monotonic()
-        part(random.Random(f'{a.seed} {name}'), count)
+        parts[name](random.Random(f'{a.seed} {name}'), count)
         found[name] = dict(sorted(count.items())) | {'seconds': round(time.monotonic() - start, 1)}
         print(name, found[name], flush=True)
+
+    with ThreadPoolExecutor(len(parts)) as pool:
+        list(pool.map(run, parts))
     total = Counter()
     for row in found.values():
         total.update({key: row.get(key, 0) for key in ('kills', 'right results', 'wrong results', 'errors')})
         total['damages'] += sum(n for key, n in row.items() if key.split(' .')[0] in DAMAGES)
     versions = {name: importlib.metadata.version(name) for name in ('torch', 'numpy', 'safetensors', 'matplotlib')}
-    about = dict(seed=a.seed, trials=a.trials, total=dict(total), parts=found,
+    about = dict(seed=a.seed, trials=a.trials, total=dict(total), parts=dict(sorted(found.items())),
                  volatile=dict(seconds=round(time.monotonic() - began, 1), python=platform.python_version(),
                                system=f'{platform.system()} {platform.machine()}', versions=versions))
     with replacing(a.json) as part:
