@@ -806,7 +806,10 @@ def virtual_weights(found: dict, L: int, l: int, reader: int, f_out=None) -> Flo
     for t in range(l, reader):
         scale = 1. if f_out is None else f_out[t]
         written = written + layer_block(found['decoder'], L, l, t) / scale
-    return written @ layer_block(found['encoder'], L, reader, reader).T
+    V = written @ layer_block(found['encoder'], L, reader, reader).T
+    if not V.isfinite().all():
+        raise ValueError("f_out: expected factors that leave finite weights; got some that are too small")
+    return V
 
 # %% ../nbs/28_crosslayer.ipynb #50ca8923
 def virtual_stability(a: dict, b: dict, L: int, f_out=None) -> float:

@@ -112,6 +112,8 @@ def ood_bound(W: Float[Tensor, 'k n'], A: Float[Tensor, 'n d']) -> Float[Tensor,
     """
     A = check_matrix('A', A).double()
     W = check_matrix('W', W, len(A)).double()
+    if (W < 0).any():
+        raise ValueError(f"W: expected weights from 0; got the smallest {W.min().item():g}")
     mixed, apart = (W @ A).norm(dim=1), W @ A.norm(dim=1)
     if not mixed.isfinite().all() or not apart.isfinite().all():
         raise ValueError("W: expected weights and points whose products are finite; got some that are not")

@@ -302,6 +302,8 @@ def nearest_mixture(D: Float[Tensor, 'k d'], C: Float[Tensor, 'p d'], tol: float
     mean = C.to(D.device).double().mean(0)
     C, D = C.to(mean) - mean, D.double() - mean  # weights sum to 1: a shift of both changes nothing
     size = C.norm(dim=1).mean()
+    if not D.square().sum().isfinite() or not C.square().sum().isfinite():
+        raise ValueError("D: expected atoms and points whose squares are finite; got some that are too large")
 
     W = nearest_point(D, C)
     far, low = distance_bounds(W, D, C)

@@ -1210,7 +1210,7 @@ def check_codes(z, acts: TextActivations) -> Float[Tensor, ' n']:
     z = as_real('z', z)
     if z.ndim != 1 or len(z) != len(acts):
         raise ValueError(f"z: expected {len(acts)} codes, one a token; got {len(z) if z.ndim == 1 else shown(z)}")
-    return check_vector('z', z, len(acts)).float().cpu()
+    return check_vector('z', z.float(), len(acts)).cpu()
 
 
 def sums_by(index: Int[Tensor, ' n'], values: Float[Tensor, ' n'], size: int) -> Float[Tensor, ' size']:

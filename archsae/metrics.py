@@ -584,6 +584,8 @@ def matched_sum(cost: Float[Tensor, 'k k']) -> float:
     "The smallest sum of costs over all one-to-one matchings (Hungarian algorithm)."
     from scipy.optimize import linear_sum_assignment
 
+    if not cost.isfinite().all():
+        raise ValueError("D1: expected dictionaries whose distances are finite; got some that are too large")
     cost = cost.cpu().numpy()
     return float(cost[linear_sum_assignment(cost)].sum())
 
@@ -718,6 +720,9 @@ def frechet_distance(x1: Float[Tensor, 'n d'], x2: Float[Tensor, 'm d']) -> Floa
         if len(x) < 2:
             raise ValueError(f"{name}: expected at least two rows, of which there is a covariance; got {len(x)}")
     S1, S2 = torch.atleast_2d(torch.cov(x1.T)), torch.atleast_2d(torch.cov(x2.T))
+    for name, S in dict(x1=S1, x2=S2).items():
+        if not S.square().sum().isfinite():
+            raise ValueError(f"{name}: expected numbers with a finite covariance; got some that are too large")
     values, vectors = torch.linalg.eigh(S1)
     half = vectors * values.clamp_min(0).sqrt() @ vectors.T  # S1^(1/2)
     # tr (S1 S2)^(1/2) = tr (half S2 half)^(1/2), and that matrix is symmetric

@@ -170,6 +170,8 @@ def orthogonal_pursuit(x: Float[Tensor, 'n d'], D: Float[Tensor, 'k d'], k: int,
 class PursuitSAE(SAE):
     "What the two have in common; a kind of pursuit adds `pursue`."
 
+    _budget_name = 'k'
+
     def __init__(self, input_shape, nb_concepts, k, dropout, encoder_module, dictionary_params, device):
         super().__init__(input_shape, nb_concepts, encoder_module, dictionary_params, device)
         self.k = check_positive('k', k)

@@ -145,7 +145,7 @@ class DictionaryLayer(SlowNumbers, Configured, nn.Module):
         first = check_matrix('initializer', initializer, self.in_dimensions, meta=True)
         if len(first) != self.nb_concepts:
             raise ValueError(f"initializer: expected {self.nb_concepts} rows, one an atom; got {len(first)}")
-        return first.detach().to(torch.get_default_dtype()).clone()
+        return check_finite('initializer', first.detach().to(torch.get_default_dtype())).clone()
 
     @property
     def device(self) -> str:
@@ -706,7 +706,7 @@ class SAE(Configured, nn.Module):
     def current_k(self, k: int):
         if not hasattr(self, self._budget_name):
             raise ValueError(f"current_k: expected a kind of SAE with a budget; got {type(self).__name__}")
-        setattr(self, self._budget_name, k)
+        setattr(self, self._budget_name, check_positive('current_k', k))
 
     _budget_name = 'top_k'
 

@@ -2689,7 +2689,7 @@ def evaluate(model, A, batch_size: int = 8192) -> dict:
 
     Raises
     ------
-    ValueError : data that do not fit the model or hold NaN or Inf
+    ValueError : data that do not fit the model, hold NaN or Inf, or are too large for its precision
     """
     check_trainable(model)
     batch_size = check_positive('batch_size', batch_size)
@@ -2705,7 +2705,11 @@ def evaluate(model, A, batch_size: int = 8192) -> dict:
             tally.update(answer_to(model, batch))
     finally:
         model.train(training)
-    return tally.scores()
+    scores = tally.scores()
+    if not math.isfinite(scores['mse']) and all(p.isfinite().all() for p in model.parameters()):
+        raise ValueError("A: expected numbers whose reconstruction is finite in the model's precision; got some that "
+                         "are too large")
+    return scores
 
 # %% ../nbs/14_training.ipynb #31abd850
 def fit_many(models: list, A, epochs: int | None = None, batch_size: int | None = None, lr=None, *,

@@ -443,6 +443,7 @@ class Case:
     get: object  # () -> what is called
     arguments: dict
     nan: str = ''  # why its answer may have numbers that are not finite
+    nan_at: str = ''  # and where: a pattern for the paths of its answer
     slow: bool = False  # only a few values of each kind
     loose: str = ''  # why the answer to lower precision may differ
 
@@ -485,8 +486,10 @@ def numbers_in(answer, path='', seen=None):
         yield from numbers_in(dict(values=answer.values, index=answer.index), path, seen)
 
 
-def is_finite(answer) -> bool:
-    return all(np.isfinite(v).all() for _, v in numbers_in(answer))
+def not_finite(answer, case=None) -> list:
+    "Where an answer has NaN or Inf, but for where it may."
+    found = [path for path, v in numbers_in(answer) if not np.isfinite(v).all()]
+    return [path for path in found if case is None or not case.nan or not re.search(case.nan_at, path)]
 
 
 ALLOWED = (FileNotFoundError, ImportError, NotImplementedError, FloatingPointError, ConnectionError)
@@ -526,9 +529,9 @@ def judge(case: Case, name: str, bad: Bad, arguments: dict) -> str:
     if bad.verdict == REFUSE:
         return 'accepted'
     if bad.verdict == SHOWN:
-        return '' if not is_finite(answer) else 'NaN or Inf vanished'
-    if bad.verdict == EITHER and not is_finite(answer) and not case.nan:
-        where = [path for path, v in numbers_in(answer) if not np.isfinite(v).all()]
+        return '' if not_finite(answer) else 'NaN or Inf vanished'
+    where = not_finite(answer, case) if bad.verdict == EITHER else []
+    if where:
         return f'silent NaN or Inf at {where[:3]}'
     return ''
 
@@ -596,7 +599,7 @@ def walk(case: Case, folder, limit: int | None = None) -> list:
             wanted[key] = call(case, arguments)
         return wanted[key]
     try:
-        if not is_finite(baseline(case.good(), 'good')) and not case.nan:
+        if not_finite(baseline(case.good(), 'good'), case):
             wrong.append(('-', 'good', 'not finite'))
     except Exception as e:
         return [('-', 'good', f'{type(e).__name__}: {e}')]

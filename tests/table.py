@@ -297,7 +297,7 @@ def unchanged(x):
 CASES = {}
 
 
-def add(entry, get=None, /, nan='', slow=False, loose='', **arguments):
+def add(entry, get=None, /, nan='', nan_at='', slow=False, loose='', **arguments):
     "An entry; `get` is where it comes from if not its module."
     if get is None:
         where, *path = entry.split('.')
@@ -307,12 +307,12 @@ def add(entry, get=None, /, nan='', slow=False, loose='', **arguments):
             for part in path:
                 thing = getattr(thing, part)
             return thing
-    CASES[entry] = Case(entry, get, arguments, nan, slow, loose)
+    CASES[entry] = Case(entry, get, arguments, nan, nan_at, slow, loose)
 
 
 def of(entry, make, /, fresh=False, **arguments):
     "An entry for a method of what `make` makes."
-    how = {key: arguments.pop(key) for key in ('nan', 'slow', 'loose') if key in arguments}
+    how = {key: arguments.pop(key) for key in ('nan', 'nan_at', 'slow', 'loose') if key in arguments}
     add(entry, method(make, entry.split('.')[-1], fresh), **how, **arguments)
 
 
@@ -641,13 +641,14 @@ def trainable(function, **more):
 
 
 LOADER = made(lambda: [normal(N, D)], None, 3, [], 'a', [None], ['a'], [torch.zeros(N, 3)], [torch.ones(N, D).long()])
-LOOP = dict(nb_epochs=Count(1), clip_grad=Number(1., least=0, optional=True), monitoring=Count(1, least=0, most=2),
+LEVEL = Given(lambda: 1, ('a', -1, 3, 2.5, None, [], {}, float('nan')), (np.int64(1),))
+LOOP = dict(nb_epochs=Count(1), clip_grad=Number(1., least=0, optional=True), monitoring=LEVEL,
             device=Device(), progress=Flag())
 AUTO = given('auto', 'no such word', '', 3, 2.5, None, [], {}, 1, 0)
 add('training.train_sae', trainable('train_sae'), dataloader=LOADER, **LOOP, bf16=Flag(), sparse=AUTO,
     tokens=Flag(True), slow=True)
-add('training.train_sae_amp', trainable('train_sae_amp'), dataloader=LOADER, **LOOP, max_nan_fallbacks=Count(5,
-    least=0),
+add('training.train_sae_amp', trainable('train_sae_amp'), dataloader=LOADER, **LOOP,
+    max_nan_fallbacks=Given(lambda: 5, ('a', -1, True, [], {})),
     tokens=Flag(True), slow=True)
 SHARE = Number(.1, least=0)
 FIT = dict(
@@ -682,21 +683,23 @@ def fitting_many():
 
 
 TIMES = 'seconds differ'
-add('training.fit', fitting(topk), **FIT, slow=True, loose=TIMES)
-add('training.fit_many', fitting_many, **FIT, slow=True, loose=TIMES)
+STILL = dict(nan='R² of what does not vary', nan_at='r2')
+add('training.fit', fitting(topk), **FIT, slow=True, loose=TIMES, **STILL)
+add('training.fit_many', fitting_many, **FIT, slow=True, loose=TIMES, **STILL)
 SHORT = dict(steps=given(2), progress=given(False), device=given('cpu'))
-add('training.fit transcoder', fitting(transcoder), A=Places(places), **SHORT, slow=True, loose=TIMES)
-add('training.fit crosslayer', fitting(crosslayer), A=Places(layers), **SHORT, slow=True, loose=TIMES)
-add('training.fit lorsa', fitting(lorsa), A=Places(contexts), **SHORT, slow=True, loose=TIMES)
+add('training.fit transcoder', fitting(transcoder), A=Places(places), **SHORT, slow=True, loose=TIMES, **STILL)
+add('training.fit crosslayer', fitting(crosslayer), A=Places(layers), **SHORT, slow=True, loose=TIMES, **STILL)
+add('training.fit lorsa', fitting(lorsa), A=Places(contexts), **SHORT, slow=True, loose=TIMES, **STILL)
 for name, make in MODELS.items():
     add(f'training.evaluate {name}', functools.partial(lambda make: functools.partial(module('training').evaluate,
         once(make)), make),
-        A=real(N, D), batch_size=Count(8), loose=COINS)
-add('training.evaluate', model=made(lambda: once(topk), None, 'a', 3), A=real(N, D), batch_size=Count(8), loose=COINS)
+        A=real(N, D), batch_size=Count(8), loose=COINS, **STILL)
+add('training.evaluate', model=made(lambda: once(topk), None, 'a', 3), A=real(N, D), batch_size=Count(8), loose=COINS,
+    **STILL)
 for make, data in ((transcoder, places), (crosslayer, layers), (lorsa, contexts)):
     add(f'training.evaluate {make.__name__}',
         functools.partial(lambda make: functools.partial(module('training').evaluate, once(make)), make),
-        A=Places(data), batch_size=Count(8), loose=COINS)
+        A=Places(data), batch_size=Count(8), loose=COINS, **STILL)
 
 # family
 BASE = dict(
@@ -859,6 +862,9 @@ add('concepts.contour_top_image', pictures('contour_top_image'), **TOP, percenti
 add('overcomplete.BatchTopKSAE', **INPUT, top_k=Count(3, optional=True), threshold_momentum=Number(.9, least=0,
     most=1 - 1e-6),
     encoder_module=ENCODER, dictionary_params=PARAMS, device=Device())
+add('overcomplete.JumpSAE', **INPUT, kernel=Choice('silverman'), bandwidth=Number(.001, above=0),
+    encoder_module=ENCODER,
+    dictionary_params=PARAMS, device=Device())
 add('overcomplete.r2_score', **PAIR, center=Choice('global'), nan='where x does not vary')
 add('overcomplete.wasserstein_1d', x1=real(N, D), x2=real(N, D, seed=1))
 add('overcomplete.frechet_distance', x1=real(N, D), x2=real(N + 1, D, seed=1))

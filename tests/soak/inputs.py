@@ -106,7 +106,7 @@ def weight(case, folder) -> float:
     began = time.perf_counter()
     for _ in range(3):
         inputs.call(case, case.good())
-    return 1 / max((time.perf_counter() - began) / 3, 1e-3)**1.7
+    return 1 / max((time.perf_counter() - began) / 3, 1e-3)**2.5
 
 
 def versions() -> dict:
