@@ -272,3 +272,12 @@ def test_norms_of_the_data_come_with_a_state(kind):
         model.standardize_parameters_of_dataset_norm()
     batch = dict.fromkeys('abcd', x)
     model.losses(batch)['total'].backward()  # the gate that was frozen there can be trained with
+
+
+@pytest.mark.parametrize('kind', [MpSAE, OMPSAE])
+def test_the_steps_of_a_pursuit_are_its_budget(kind):
+    sae = kind(8, 16, 3)
+    sae.current_k = 1
+    assert sae.k == sae.current_k == int((sae(A).codes != 0).sum(1).max()) == 1
+    with pytest.raises(ValueError, match='current_k: expected'):
+        sae.current_k = 0
