@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from archsae.core import (
     Bool, Float, Int, as_real, cached, check_choice, check_flag, check_matrix, check_number, check_positive,
-    check_vector, check_whole, content_key, generator, needs, pick_device, seeded, shown,
+    check_vector, check_whole, content_key, generator, needs, nonzero, pick_device, seeded, shown,
+    unit_rows,
 )
 from archsae.activations import check_moments, whole_numbers
-from archsae.metrics import unit_rows
 
 # %% ../nbs/24_language.ipynb #3b4abbe2
 MARKS = (  # what a file may begin with, and the encoding that it stands for; the longer ones first
@@ -1052,8 +1052,8 @@ def downstream(model, ids: Int[Tensor, 'm context'], keep: Bool[Tensor, 'm conte
 
 # %% ../nbs/24_language.ipynb #8b379456
 def summed_cosine(x: Float[Tensor, 'n d'], y: Float[Tensor, 'n d']) -> float:
-    "The sum of the cosines of rows."
-    return F.cosine_similarity(x.double(), y.double()).sum().item()
+    "The sum of the cosines of rows, however small these are."
+    return (unit_rows(x.double()) * unit_rows(y.double())).sum().item()
 
 
 @torch.no_grad()
@@ -1193,8 +1193,8 @@ def strongest(Z: Float[Tensor, 'n k'], D: Float[Tensor, 'k d'], n: int = 10) -> 
     Each is a dict: feature, energy (its share of the sum of squares of z_i |D_i|), rate (how often it fires),
     mean_active and largest (how strongly)."""
     size = Z * D.norm(dim=1).to(Z)
-    energy, fires = size.square().sum(0), Z != 0
-    share = energy / energy.sum().clamp_min(1e-30)
+    energy, fires = size.double().square().sum(0), Z != 0
+    share = energy / nonzero(energy.sum())
     mean_active = size.sum(0) / fires.sum(0).clamp_min(1)
     rows = []
     for i in share.topk(min(n, len(share))).indices.tolist():
