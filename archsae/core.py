@@ -25,7 +25,7 @@ from archsae.caches import (
     FOUND_RIGHT, NO_ROOM, damaged_name, folder_for, machine_memory, mark_of, memory_limit, note_part, only_one,
     part_so_far, places_of, reserve, seal_of, set_aside, signature, warn_once, whats_wrong, write_all,
 )
-from .files import bad_file, name_beside, push_to_disk, replacing, tensor_writer
+from .files import bad_file, name_beside, push_to_disk, replacing
 
 # %% ../nbs/00_core.ipynb #7388b40e
 def shown(value) -> str:
@@ -811,9 +811,12 @@ def clear_up(path: Path):
 
 def keep(path: Path, made: dict):
     "Write tensors, at once or not at all; where that fails, a warning, since they are at hand all the same."
+    from safetensors.torch import save
+
+    state = {name: v.detach().cpu().contiguous().clone() for name, v in made.items()}
     try:
-        with replacing(path) as part:
-            tensor_writer(made, sha256=hash_of(made).hexdigest())(part)
+        with replacing(path) as part:  # not by save_file, whose own temporary files outlive a killed process
+            part.write_bytes(save(state, metadata=dict(sha256=hash_of(state).hexdigest())))
     except Exception as e:  # safetensors has its own kind for a full disk
         warn_once(f'{path} could not be written, and will be computed again: {e}', of=('keep', path))
 

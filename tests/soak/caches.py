@@ -75,7 +75,7 @@ def kills(busy, work, arguments, trials, chance, count):
             children = [t.Child(work, folder, **arguments) for _ in range(chance.choice([1, 2]))]
             for child in children:
                 judge(child, count)
-            leavings = [p for p in Path(folder).rglob('*') if p.suffix in ('.part', '.rows', '.lock')]
+            leavings = [p for p in Path(folder).rglob('*') if p.suffix not in ('.npy', '.safetensors', '.damaged') and p.is_file()]
             count['files left behind'] += len(leavings)
             count.update(f'left {p.suffix}' for p in leavings)
 
