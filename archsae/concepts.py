@@ -172,10 +172,10 @@ def heat_map(codes: Float[Tensor, 'h w'], cell: int = 15) -> np.ndarray:
     ------
     ValueError : an even `cell`, or codes that are no finite (h, w)
     """
-    codes = check_matrix('codes', codes).detach()
+    codes = check_matrix('codes', check_matrix('codes', codes).detach().float().cpu())  # the second: not too large
     h, w = codes.shape
     size = h * check_cell(cell), w * cell
-    return F.interpolate(codes[None, None].float().cpu(), size, mode='bilinear', align_corners=False)[0, 0].numpy()
+    return F.interpolate(codes[None, None], size, mode='bilinear', align_corners=False)[0, 0].numpy()
 
 # %% ../nbs/23_concepts.ipynb #50af1eb8
 def contour_level(heat: np.ndarray, percentile: float = 70.) -> float:

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 from archsae.core import (
-    Float, Int, as_real, cached, check_choice, check_matrix, check_number, check_positive, check_whole, file_of,
-    generator, pick_device, shown,
+    Float, Int, as_real, cached, check_choice, check_finite, check_matrix, check_number, check_positive,
+    check_whole, file_of, generator, pick_device, shown,
 )
 from archsae.hull import hull_distance
 
@@ -374,7 +374,7 @@ def random_points(A: Float[Tensor, 'n d'], p: int, seed: int = 0) -> Float[Tenso
     """
     A = check_matrix('A', A)
     rows = torch.randperm(len(A), generator=generator(seed))[:check_positive('p', p, most=len(A))]
-    return A[rows.to(A.device)].float()
+    return check_finite('A', A[rows.to(A.device)].float())  # float64 may be too large for it
 
 # %% ../nbs/12_distillation.ipynb #e5e006fe
 def nearest_r2(A: Float[Tensor, 'n d'], C: Float[Tensor, 'p d']) -> float:
