@@ -75,7 +75,8 @@ def kills(busy, work, arguments, trials, chance, count):
             children = [t.Child(work, folder, **arguments) for _ in range(chance.choice([1, 2]))]
             for child in children:
                 judge(child, count)
-            leavings = [p for p in Path(folder).rglob('*') if p.suffix not in ('.npy', '.safetensors', '.damaged') and p.is_file()]
+            there = [p for p in Path(folder).rglob('*') if p.is_file()]
+            leavings = [p for p in there if p.suffix not in ('.npy', '.safetensors', '.damaged')]
             count['files left behind'] += len(leavings)
             count.update(f'left {p.suffix}' for p in leavings)
 
