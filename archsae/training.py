@@ -1659,6 +1659,12 @@ class Upkeep:
             random=random_state(),
         )
 
+    def stop(self, runs: list):
+        "Keep what there is; Ctrl-C may have come when `after_step` had already looked."
+        if self.callbacks and self._told < self.step:
+            self.tell_steps(runs)
+        self.save(runs)
+
     def save(self, runs: list):
         "Make a checkpoint, unless there is one of this step."
         if self.checkpoints is None or self._saved == self.step:
@@ -1732,6 +1738,7 @@ def train_loop(runs: list, batches, optimizer, scheduler=None, epochs: int = 1, 
             bar.update()
             upkeep.after_step(runs)
             if upkeep.stopped:
+                upkeep.stop(runs)
                 bar.close()
                 return
         if upkeep.callbacks:
@@ -2504,8 +2511,7 @@ def supervised(runs: list, upkeep: Upkeep, data: Data, records: list, info: dict
         tell(upkeep.callbacks, 'on_start', info)
         with upkeep.interrupt:
             loop()
-            if not upkeep.stopped:
-                upkeep.save(runs)
+            upkeep.save(runs)
     except BaseException as stopped:
         stopped.logs = [run.log for run in runs]
         stopped.log = stopped.logs[0]

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from archsae.activations import Activations
 from archsae.core import mapped, seeded
 from archsae.family import FamilyLoss
-from archsae.runs import Checkpoints, JSONLog, TensorBoardLog, WandbLog
+from archsae.runs import Callback, Checkpoints, JSONLog, TensorBoardLog, WandbLog
 from archsae.sae import BatchTopKSAE, JumpSAE, RATopKSAE, TopKSAE
 from archsae.training import evaluate, fit, fit_many, mse
 from archsae.transcoder import SAEConfig, Transcoder
@@ -162,6 +162,24 @@ def test_ctrl_c_saves_and_returns_the_log(tmp_path):
     assert any(f'goes on after step {step} of 32' in message for message in messages)
     wanted, _ = trained(whole, criterion=slow)
     assert same_weights(sae, whole) and without_clock(log) == without_clock(wanted)
+
+
+class PressesCtrlC(Callback):
+    "Sends the signal when a step is told of, which is after it was decided whether the step makes a checkpoint."
+
+    def on_step(self, step, numbers):
+        if step == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_ctrl_c_between_two_looks_is_saved_too(tmp_path):
+    sae, whole = model(), model()
+    _, messages = trained(sae, checkpoint=tmp_path, every=7, callbacks=PressesCtrlC())
+    saved = tmp_path/'step-00000003'
+    assert saved.is_dir() and any('Ctrl-C after step 3' in told and str(saved) in told for told in messages)
+    trained(sae, checkpoint=tmp_path, every=7, resume=True)
+    trained(whole)
+    assert same_weights(sae, whole)
 
 
 def test_a_second_ctrl_c_is_raised_at_once(tmp_path):
