@@ -96,7 +96,8 @@ def test_killed_trainings_go_on_to_the_last_bit(tmp_path):
 
 
 CHILD = """
-import json, sys, time, warnings
+import json, signal, sys, time, warnings
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs begin with Ctrl-C ignored
 sys.path.insert(0, {root!r})
 import torch
 torch.set_num_threads(1)
@@ -174,7 +175,11 @@ class PressesCtrlC(Callback):
 
 def test_ctrl_c_between_two_looks_is_saved_too(tmp_path):
     sae, whole = model(), model()
-    _, messages = trained(sae, checkpoint=tmp_path, every=7, callbacks=PressesCtrlC())
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        _, messages = trained(sae, checkpoint=tmp_path, every=7, callbacks=PressesCtrlC())
+    finally:
+        signal.signal(signal.SIGINT, before)
     saved = tmp_path/'step-00000003'
     assert saved.is_dir() and any('Ctrl-C after step 3' in told and str(saved) in told for told in messages)
     trained(sae, checkpoint=tmp_path, every=7, resume=True)
