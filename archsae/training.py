@@ -32,7 +32,7 @@ from .activations import Activations, take_rows
 from .codes import SparseCodes, decode, dense_is_faster, encode, pre_blocks, top_m
 from archsae.core import (
     Bool, Float, Int, as_real, check_choice, check_flag, check_matrix, check_number, check_positive, check_whole,
-    file_of, generator, pick_device,
+    file_of, generator, nonzero, pick_device,
 )
 from .kernels import triton_available
 from .metrics import ExplainedVariance, hoyer, kappa_4, l0_eps, l1, l2
@@ -320,13 +320,13 @@ def reanimation_regularizer(x, x_hat, pre_codes, codes, dictionary, penalty: flo
 
     Parameters
     ----------
-    x, x_hat, pre_codes, codes, dictionary : as of every criterion
+    x, x_hat, dictionary : not looked at; every criterion is called with all five
+    pre_codes, codes : as of every criterion
     penalty : weight of the mean pre-code of the silent
     """
     check_weight('penalty', penalty)
-    x, x_hat = as_pair(x, x_hat)
-    codes = as_matrix('codes', codes, len(x_hat), None, x_hat)
-    pre_codes = as_matrix('pre_codes', pre_codes, len(x_hat), codes.shape[1], x_hat)
+    codes = as_matrix('codes', codes)
+    pre_codes = as_matrix('pre_codes', pre_codes, *codes.shape, codes)  # x and x_hat are not looked at
     if isinstance(codes, SparseCodes):
         silent = (~codes.fired()).nonzero()[:, 0]
         return -penalty * pre_codes.columns(silent).sum() / (len(silent) + 1e-6)
@@ -468,7 +468,7 @@ def auxk_codes(h: Float[Tensor, '...'], dead: Bool[Tensor, '...'], k_aux: int, g
     s = s.masked_fill(~dead, -torch.inf).flatten(-dead.ndim)
     best = s.topk(min(k_aux, dead.numel()), dim=-1)
     codes = torch.zeros_like(s).scatter(-1, best.indices, best.values.relu()).view_as(h)
-    return codes if gate is None else codes / gate.clamp_min(1e-12)
+    return codes if gate is None else codes / nonzero(gate)
 
 
 def token_mean(v: Tensor, mask: Tensor | None = None) -> Float[Tensor, '']:
@@ -499,7 +499,7 @@ def auxk(residual: Float[Tensor, '... d'], again: Float[Tensor, '... d'], mask: 
     size = target.square()
     if mask is not None:
         left, size = left[mask], size[mask]
-    return left.mean() / size.mean().clamp_min(1e-12)
+    return left.mean() / nonzero(size.mean())
 
 # %% ../nbs/14_training.ipynb #3f3820d4
 def auxk_sparse(pre_codes: PreCodes, atoms: Int[Tensor, ' q'], D: Float[Tensor, 'k d'],

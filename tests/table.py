@@ -605,7 +605,7 @@ for name in ('mse_l1', 'mse_hoyer', 'mse_kappa_4', 'top_k_auxiliary_loss'):
     add(f'training.{name}', **FOUR, penalty=Number(.1), loose=COINS)
 COUNTED = dict(finite=False, shown=False, leading=True)  # which atoms are silent: the loss beside it shows a NaN
 add('training.reanimation_regularizer', **FOUR | dict(
-    x=real(N, D, **COUNTED), x_hat=real(N, D, seed=1, **COUNTED), codes=codes(N, K, **COUNTED)), penalty=Number(.1))
+    x=given(None), x_hat=given(None), codes=codes(N, K, **COUNTED)), penalty=Number(.1))
 add('training.mse_elastic', **CRITERION | dict(pre_codes=given(None)), alpha=Number(.5, least=0, most=1))
 add('training.mse_l0', sae=made(lambda: once(jump), None, 'a', 3), penalty=Number(.01, least=0))
 add('training.FiringTracker', nb_concepts=Count(K), device=Device(), dead_after=Count(10))
