@@ -128,7 +128,7 @@ def use_style():
         'font.size': 10,
         'axes.titlesize': 10,
         'axes.labelsize': 10,
-        'legend.fontsize': 8.5,
+        'legend.fontsize': 9,
         'legend.frameon': False,
         'lines.linewidth': 1.6,
         'lines.markersize': 5,
@@ -254,10 +254,47 @@ def provenance(device: str, started: float | None = None) -> dict:
         seconds=None if started is None else round(time.perf_counter() - started, 1),
     )
 
+# %% ../../nbs/01_scales.ipynb #1ab54d76
+README_WIDTH, LEAST_TEXT = 830, 9.  # pixels: of a picture in README, and of the smallest text in it
+
+
+def drawn_texts(artist):
+    "The texts of a figure that are seen."
+    from matplotlib.table import Cell
+    from matplotlib.text import Text
+
+    for child in artist.get_children():
+        is_off = artist.axes is artist and child in (artist.xaxis, artist.yaxis) and not artist.axison
+        if is_off or not child.get_visible():
+            continue
+        text = child.get_text() if isinstance(child, Cell) else child
+        if isinstance(text, Text) and text.get_text().strip():
+            yield text
+        yield from drawn_texts(child)
+
+
+def text_pixels(text, width: float) -> float:
+    "How high the font of a text is where a picture of `width` inches is shown in README; that of its exponents."
+    is_raised = '$' in text.get_text() and any(mark in text.get_text() for mark in '^_')
+    return text.get_fontsize() * (.7 if is_raised else 1) / 72 * README_WIDTH / width
+
+
+def smallest_text(fig, width: float) -> tuple[float, str]:
+    "The smallest text of a figure, in pixels of README, and what it says; infinite without any."
+    fig.draw_without_rendering()  # which writes the labels of the ticks
+    found = [(round(text_pixels(text, width), 2), text.get_text()) for text in drawn_texts(fig)]
+    return min(found, default=(float('inf'), ''))
+
+
+def check_legible(name: str, fig, width: float) -> float:
+    "The size of the smallest text in pixels; a warning if it is too small to be read in README."
+    pixels, text = smallest_text(fig, width)
+    if pixels < LEAST_TEXT:
+        warnings.warn(f"fig: expected text of at least {LEAST_TEXT:g} pixels in a picture {README_WIDTH} wide; got "
+                      f"{pixels:g} for {text!r} in {name}: draw it narrower, or write larger", stacklevel=3)
+    return pixels
+
 # %% ../../nbs/01_scales.ipynb #e17c14c2
-STRIP = .17  # inches below a figure, for the line that says where it comes from
-
-
 def stamp_figure(fig, scale: str, source: str):
     """Say below a figure at which scale and from which source it was drawn; once a figure.
 
@@ -268,10 +305,12 @@ def stamp_figure(fig, scale: str, source: str):
     from matplotlib.transforms import Bbox
 
     width, height = fig.get_size_inches()
+    points = 1.04 * LEAST_TEXT * 72 / README_WIDTH * width
+    strip = 1.8 * points / 72  # inches
     if not any(t.get_gid() == 'scale' for t in fig.texts):
-        style = dict(ha='right', va='top', fontsize=7, color='.45', gid='scale')
+        style = dict(ha='right', va='top', fontsize=points, color='.45', gid='scale')
         fig.text(1 - .04 / width, -.02 / height, f'{scale} · {source}', **style)
-    return Bbox.from_bounds(0, -STRIP, width, height + STRIP)
+    return Bbox.from_bounds(0, -strip, width, height + strip)
 
 
 def as_json(about: dict, rows: list) -> str:
@@ -308,6 +347,10 @@ def save_figure(fig, name: str, rows: list, *, chapter: str, scale: str, source:
     -------
     Path of the PNG.
 
+    Warns
+    -----
+    UserWarning : text that is less than 9 pixels high where the picture is 830 pixels wide, as in README
+
     Raises
     ------
     ValueError : no rows, or a row that is not flat; nothing is written then
@@ -320,7 +363,8 @@ def save_figure(fig, name: str, rows: list, *, chapter: str, scale: str, source:
     path = figure_path(f'{name}{source_suffix(source)}', scale)
     page = stamp_figure(fig, scale, source)
     about = dict(name=path.stem, chapter=chapter, scale=scale, source=source, params=plain(params or {}),
-                 seeds=plain(list(seeds)), rows=[], volatile=plain(provenance(device, started)))
+                 seeds=plain(list(seeds)), smallest_text_px=check_legible(path.stem, fig, page.width), rows=[],
+                 volatile=plain(provenance(device, started)))
     write_pair(path, fig, page, as_json(about, rows))
     return path
 
@@ -361,6 +405,17 @@ def where(rows: list, **columns) -> list:
 def column(rows: list, name: str, **columns) -> list:
     "The values of one column, of the rows that `where` chooses; rows without a value are left out."
     return [row[name] for row in where(rows, **columns) if row.get(name) is not None]
+
+# %% ../../nbs/01_scales.ipynb #6011246a
+def redraw_figure(fig, name: str, folder: Path | None = None) -> Path:
+    "Put another drawing in the place of a figure's picture; its numbers, and all else that its JSON says, stay."
+    about = read_figure(name, folder)
+    path = Path(folder or project_root()/'figures')/f'{name}.png'
+    page = stamp_figure(fig, about['scale'], about['source'])
+    about['smallest_text_px'] = check_legible(name, fig, page.width)
+    volatile, rows = about.pop('volatile'), about.pop('rows')
+    write_pair(path, fig, page, as_json(about | dict(rows=[], volatile=volatile), rows))
+    return path
 
 # %% ../../nbs/01_scales.ipynb #5331f97e
 def mean_sd(values) -> str:
