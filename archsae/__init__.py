@@ -10,7 +10,7 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-__version__ = "0.3.0"
+__version__ = "0.2.0"
 
 # %% ../nbs/A4_front_door.ipynb #c38868da
 _OFFERED = {
@@ -21,7 +21,8 @@ _OFFERED = {
     'sae': ('SAE', 'TopKSAE', 'BatchTopKSAE', 'JumpSAE', 'RATopKSAE', 'RABatchTopKSAE', 'RAJumpSAE', 'DictionaryLayer'),
     'pursuit': ('MpSAE', 'OMPSAE'),
     'activations': ('Activations', 'rescale', 'standardise'),
-    'vision': ('image_tokens', 'load_source'),
+    'vision': ('image_tokens',),
+    'sources': ('load_source',),
     'distillation': ('distil',),
     'metrics': ('r2_score',),
     'training': ('evaluate', 'fit', 'fit_many', 'train_sae'),
@@ -88,8 +89,9 @@ if TYPE_CHECKING:
     from archsae.sae import SAE as SAE, BatchTopKSAE as BatchTopKSAE, DictionaryLayer as DictionaryLayer
     from archsae.sae import JumpSAE as JumpSAE, RABatchTopKSAE as RABatchTopKSAE, RAJumpSAE as RAJumpSAE
     from archsae.sae import RATopKSAE as RATopKSAE, TopKSAE as TopKSAE
+    from archsae.sources import load_source as load_source
     from archsae.stability import match_atoms as match_atoms, pairwise as pairwise
     from archsae.stability import stability as stability, stability_null as stability_null
     from archsae.training import evaluate as evaluate, fit as fit, fit_many as fit_many, train_sae as train_sae
     from archsae.transcoder import SAEConfig as SAEConfig, Transcoder as Transcoder
-    from archsae.vision import image_tokens as image_tokens, load_source as load_source
+    from archsae.vision import image_tokens as image_tokens

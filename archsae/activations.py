@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from archsae.core import (
     Bool, Float, Int,
-    cached, check_choice, check_matrix, check_positive, check_vector, check_whole, file_of, generator,
+    cached, check_choice, check_list, check_matrix, check_number, check_positive, check_vector, check_whole, file_of, generator,
     memory_for_activations, needs, pick_device, seeded, shown, stored,
 )
 
@@ -259,6 +259,27 @@ def image_numbers(which, m: int) -> Int[Tensor, ' k']:
     return numbers_of('which', which, m, 'images')
 
 
+def shared_out(group: Int[Tensor, ' m'], shares, seed: int) -> list:
+    "The images of each share, in order; those of a group stay together. Groups are dealt out at random."
+    shares = [check_number('shares', s, above=0) for s in check_list('shares', shares)]
+    if sum(shares) > 1 + 1e-9:
+        raise ValueError(f"shares: expected numbers that sum to 1 at most; got {shares}")
+    _, group = group.unique(return_inverse=True)
+    sizes = group.bincount()
+    order = torch.randperm(len(sizes), generator=generator(seed))
+    # a group belongs to the share in which its middle falls
+    middle = (sizes[order].cumsum(0) - sizes[order] / 2) / len(group)
+    ends = torch.tensor(shares, dtype=torch.float64).cumsum(0)
+    part_of = torch.empty(len(sizes), dtype=torch.long)
+    part_of[order] = torch.searchsorted(ends, middle.double())
+    parts = [(part_of[group] == i).nonzero()[:, 0] for i in range(len(shares))]
+    empty = [s for s, part in zip(shares, parts) if not len(part)]
+    if empty:
+        raise ValueError(f"shares: expected an image in every part; got none for {empty[0]} of {len(sizes)} "
+                         f"{'images' if len(sizes) == len(group) else 'groups'}")
+    return parts
+
+
 def rows_of_images(which: Int[Tensor, ' k'], per: int) -> Int[Tensor, ' r']:
     "The rows of some images that have `per` tokens each."
     return (which[:, None] * per + torch.arange(per)).flatten()
@@ -321,6 +342,7 @@ class Activations:
     names : of the classes
     note : what a reader of the numbers should know
     tokens : (n, d) the raw tokens, where they are on disk
+    group : (m,) which images belong together, such as the contexts of an article: `split` never parts them
 
     Raises
     ------
@@ -342,6 +364,7 @@ class Activations:
     names: tuple = ()
     note: str = ''
     tokens: Float[Tensor, 'n d'] | None = None
+    group: Int[Tensor, ' m'] | None = None
 
     def __post_init__(self):
         A = check_matrix('A', self.A)
@@ -371,6 +394,8 @@ class Activations:
             raise ValueError(f"pixels: expected {m} images, one for each of labels; got {len(self.pixels)}")
         if self.held_out is not None:
             self.held_out = check_mask('held_out', self.held_out, m, 'an image')
+        if self.group is not None:
+            self.group = whole_numbers('group', self.group, m, 'an image')
         if len(self.names) and int(self.labels.max()) >= len(self.names):
             raise ValueError(f"labels: expected numbers below {len(self.names)}, the number of names; "
                              f"got {int(self.labels.max())}")
@@ -422,17 +447,42 @@ class Activations:
 
     def select(self, which) -> 'Activations':
         "The tokens of some images only (their numbers, or a mask), standardised anew."
-        which = image_numbers(which, len(self.labels))
+        return self._part(image_numbers(which, len(self.labels)))
+
+    def split(self, shares=(.8, .1, .1), seed: int = 0) -> list['Activations']:
+        """Parts that share no image and no group of images, all on the scale of the first part.
+
+        Parameters
+        ----------
+        shares : of the images, one for each part; they sum to 1 at most
+        seed : of the order in which images, or groups, are dealt out
+
+        Returns
+        -------
+        An `Activations` for each share. Only the first is standardised by itself; the others by its mean and deviation.
+
+        Raises
+        ------
+        ValueError : shares that are not above 0 or sum to more than 1, or a part without an image
+        """
+        parts = shared_out(self.group if self.group is not None else torch.arange(len(self.labels)), shares, seed)
+        first = self._part(parts[0])
+        return [first, *(self._part(which, (first.mean, first.std)) for which in parts[1:])]
+
+    def _part(self, which: Int[Tensor, ' k'], scale: tuple | None = None) -> 'Activations':
+        "The tokens of some images, standardised anew or on a given scale."
         per = len(self.A) // len(self.labels)
         tokens = take_rows(self.raw(), rows_of_images(which, per))
         on_disk = file_of(tokens) is not None
-        A, mean, std = standardise(tokens if on_disk else tokens.float())
+        tokens = tokens if on_disk else tokens.float()
+        A, mean, std = standardise(tokens) if scale is None else (rescale(tokens, *scale), *scale)
         return dataclasses.replace(
             self, A=A, mean=mean, std=std,
             image=torch.arange(len(which)).repeat_interleave(per),
             labels=self.labels[which],
             pixels=torch.utils.data.Subset(self.pixels, which.tolist()),
             held_out=None if self.held_out is None else self.held_out[which],
+            group=None if self.group is None else self.group[which],
             tokens=tokens if on_disk else None,
         )
 

@@ -879,7 +879,7 @@ LEFT_OUT = {
     'language.load_lm': 'reads a folder or the Hub',
     'vision.build_model': "builds a network of timm, whose arguments are timm's",
     'vision.image_tokens': 'reads pictures by a network',
-    'vision.load_source': 'trains or reads a network',
+    'sources.load_source': 'trains or reads a network',
     'checkpoints.*': 'takes models and files; see the tests of files',
     'sae.EncoderFactory': 'is not made', 'sae.EncoderFactory.register_module': 'a decorator of classes',
     'sparsity.KERNELS': 'a table', 'sae.SAE.fit': 'says where training is: NotImplementedError',

@@ -242,7 +242,8 @@ def shape_of_model(model: str) -> tuple:
 @functools.cache
 def data_of(source: str) -> Data:
     "How much a source holds."
-    from archsae.vision import image_files, load_source
+    from archsae.sources import load_source
+    from archsae.vision import image_files
 
     kind, *rest = source.split(':', 3)
     if kind != 'images':

@@ -406,10 +406,11 @@ def check_source(source: str):
         check_images(source, *rest)
     elif kind == 'text' and rest:
         check_file(source, ':'.join(rest[1:]), 'text:MODEL:FILE')
-    elif kind == 'imagenet' and not rest:
-        from archsae.vision import imagenet_files
+    elif not rest:
+        from archsae.sources import absent
 
-        imagenet_files()
+        if absent(kind):
+            raise FileNotFoundError(absent(kind))
     elif rest:
         raise ValueError(f"source: expected {kind} alone; got {source!r}")
 
@@ -510,7 +511,7 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser('archsae_figures', description=what)
     add = p.add_argument
     add('--scale', default='smoke', help=f"{', '.join(SCALES)} (default smoke)")
-    known = 'digits, imagenet, images:MODEL:FOLDER[:CHECKPOINT] or text'
+    known = 'digits, minilm, vit, photos, imagenet, images:MODEL:FOLDER[:CHECKPOINT] or text'
     add('--source', help=f"{known}; each chapter's own where not given")
     add('--device', help='auto, cpu, cuda, cuda:N or mps')
     add('--seed', type=int, help='the first seed')
