@@ -105,7 +105,7 @@ def sizes(chapter: str, scale: str, source: str = 'digits', d: int | None = None
     for level in SCALES[:SCALES.index(scale) + 1]:
         here = table.get(level, {})
         found |= {name: v for name, v in here.items() if not isinstance(v, dict)}
-        found |= next((here[kind] for kind in kinds if kind in here), {})
+        found |= next((here[kind] for kind in kinds if isinstance(here.get(kind), dict)), {})
     for name in changes:
         check_size(name, chapter, found)
     found = {name: _resolved(v, d) for name, v in (found | changes).items()}
