@@ -673,6 +673,8 @@ def upstream_config(model: SparseDictionary) -> dict:
         config['expansion_factor'] = factor_for(cfg.d_model, cfg.d_sae)
     if cfg.layers and 'layer' in cfg.act_fn and cfg.k_per == 'layer':
         config['top_k'] *= cfg.layers
+    if not config.pop('causal', True):
+        raise ValueError("causal: expected True, since a Lorsa of upstream looks at itself and back; got False")
     base = config.get('rotary_base', 1)
     if base != int(base):
         raise ValueError(f"rotary_base: expected a whole number, as upstream has it; got {base}")

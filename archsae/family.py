@@ -22,7 +22,7 @@ from archsae.core import (
     Bool, Configured, Float, Int, SlowNumbers, as_real, check_choice, check_flag, check_number, check_positive,
     check_vector, file_of, fitted, from_config, generator, nonzero, pick_device, shown, slow_dtype,
 )
-from .language import check_tokens, next_token_loss, reading, splicing
+from .language import check_tokens, price_of, reading, splicing
 from .relaxation import RelaxedArchetypalDictionary
 from .sae import DictionaryLayer
 from .sparsity import batch_topk, jump_relu, threshold_codes, topk
@@ -551,7 +551,7 @@ class FamilyLoss:
         "The parts of the loss by name, and (z, y, y_hat), of a normalised batch."
         mask = batch.get('mask')
         x, y = model.prepare(batch)
-        h, g = model.hidden(x), model.gates()
+        h, g = model.hidden_in(x, batch), model.gates()
         z = model.latents(h, mask, k)
         y_hat = model.decode(z)
         parts = dict(reconstruction=reconstruction_loss(y, y_hat, mask))
@@ -638,6 +638,8 @@ class Trained:
         first = A[self.places[0]]
         if A.get('mask') is not None:
             A['mask'] = check_token_mask(f"{name}['mask']", torch.as_tensor(A['mask']), first.shape[:-1])
+        if A.get('attend') is not None:
+            A['attend'] = check_token_mask(f"{name}['attend']", torch.as_tensor(A['attend']), first.shape[:-1])
         for hook in self.places:
             self.check_place(f'{name}[{hook!r}]', A[hook], len(first), A.get('mask'))
         return A
@@ -675,7 +677,7 @@ class Trained:
         "What is written for a raw batch, in normalised units."
         x, y = self.prepare(self.normalise(batch)[0])
         mask = batch.get('mask')
-        z = self.encode(x, mask=mask)
+        z = self.latents(self.hidden_in(x, batch), mask)
         return Step(None, y, self.decode(z), z, mask, len(self.latent_shape))
 
     def tally(self) -> FamilyTally:
@@ -745,6 +747,10 @@ class SparseDictionary(Places, Trained, SlowNumbers, Configured, nn.Module):
     @cfg.setter
     def cfg(self, cfg: BaseSAEConfig):
         self._cfg = self.activation_function.cfg = cfg
+
+    def hidden_in(self, x: Tensor, batch: dict) -> Tensor:
+        "Pre-activations of `x`, the input of a batch; for models that want to know more of it, such as its padding."
+        return self.hidden(x)
 
     def decoder_norm(self) -> Float[Tensor, '...']:
         "Norms of the atoms, (F,) or (L, F), in float32 at least."
@@ -861,7 +867,7 @@ class SparseDictionary(Places, Trained, SlowNumbers, Configured, nn.Module):
             norm_factor(x, self.cfg.norm_activation, self.dataset_average_activation_norm.get(hook))
             for hook in (self.cfg.hooks_in[0], self.cfg.hooks_out[0])
         )
-        return self(x * f_in) / f_out
+        return self.decode(self.latents(self.hidden_in(x * f_in, seen))) / f_out
 
     def _config(self) -> dict:
         return dict(
@@ -919,15 +925,17 @@ def replacement(kind: str, model: SparseDictionary, seen: dict, t: int, keep: Bo
     return change
 
 
-def spliced_loss(kind: str, lm, ids: Int[Tensor, 'm context'], keep: Bool[Tensor, 'm context'],
-                 model: SparseDictionary, means: dict) -> Float[Tensor, 'm before']:
-    "The language model's loss on the next token, 'clean', 'spliced' with the model, or with the 'mean' in its place."
+@contextlib.contextmanager
+def all_replaced(kind: str, lm, keep: Bool[Tensor, 'm context'], attend: Bool[Tensor, 'm context'] | None,
+                 model: SparseDictionary, means: dict):
+    "Inside a `with`, all places written by the model are replaced: by what it writes, or by their 'mean'."
     with contextlib.ExitStack() as stack:
         seen = stack.enter_context(reading(lm, model.cfg.hooks_in))
+        if attend is not None:
+            seen['attend'] = attend
         for t, hook in enumerate(model.cfg.hooks_out if kind != 'clean' else []):
-            change = replacement(kind, model, seen, t, keep, means)
-            stack.enter_context(splicing(lm, hook, change))
-        return next_token_loss(lm(ids.to(lm.device)).logits, ids.to(lm.device))
+            stack.enter_context(splicing(lm, hook, replacement(kind, model, seen, t, keep, means)))
+        yield
 
 # %% ../nbs/25_family.ipynb #bdece2b6
 def check_means(means, model: SparseDictionary) -> dict:
@@ -945,23 +953,27 @@ def check_means(means, model: SparseDictionary) -> dict:
     return means | checked
 
 # %% ../nbs/25_family.ipynb #c982e484
-@torch.no_grad()
 def ce_recovered(lm, ids: Int[Tensor, 'm context'], keep: Bool[Tensor, 'm context'], model: SparseDictionary,
-                 means: dict, batch_size: int = 16) -> dict:
-    """Share of the loss between mean ablation and the intact language model that the replacement recovers.
+                 means: dict, batch_size: int = 16, *, attend: Bool[Tensor, 'm context'] | None = None) -> dict:
+    """Share of what mean ablation costs a language model that the replacement recovers.
+
+    The cost is that of `language.downstream`: the cross-entropy of a causal model, the cosine of an encoder's sentence
+    embeddings with the clean ones.
 
     Parameters
     ----------
-    lm : a causal language model of transformers
+    lm : a language model of transformers, causal or an encoder
     ids : tokens of m texts
-    keep : which positions to replace; the loss counts where two neighbours are
+    keep : which positions to replace; the loss of a causal model counts where two neighbours are
     model : trained; folded or not
     means : place written -> (d,) mean of the raw activations there
     batch_size : texts at a time
+    attend : which tokens are no padding; None: for an encoder all but padding tokens at the end of a text
 
     Returns
     -------
-    `ce_clean`, `ce_spliced`, `ce_mean` in nats a token, `recovered`, and `tokens` that were counted.
+    `ce_clean`, `ce_spliced`, `ce_mean` in nats a token and `kl`, or `cosine_clean`, `cosine_spliced`, `cosine_mean` and
+    `texts`; `recovered`, and `tokens` that were counted.
 
     Raises
     ------
@@ -972,17 +984,10 @@ def ce_recovered(lm, ids: Int[Tensor, 'm context'], keep: Bool[Tensor, 'm contex
     check_tokens(lm, ids, keep, 'lm')
     batch_size = check_positive('batch_size', batch_size)
     means = check_means(means, model)
-    total = dict(clean=0., spliced=0., mean=0.)
-    n = 0
-    for x, some in zip(ids.split(batch_size), keep.split(batch_size)):
-        counted = (some[:, :-1] & some[:, 1:]).to(lm.device)
-        for kind in total:
-            loss = spliced_loss(kind, lm, x, some, model, means)
-            total[kind] += loss[counted].double().sum().item()
-        n += int(counted.sum())
-    if not n:
-        raise ValueError("keep: expected two neighbouring positions to replace; got none")
-    ce = {kind: loss / n for kind, loss in total.items()}
-    lost = ce['mean'] - ce['clean']
-    recovered = (ce['mean'] - ce['spliced']) / lost if lost else float('nan')
-    return dict(ce_clean=ce['clean'], ce_spliced=ce['spliced'], ce_mean=ce['mean'], recovered=recovered, tokens=n)
+
+    def replaced(kind):
+        def change(some, seen):
+            return all_replaced(kind, lm, some, seen, model, means)
+        return change
+    kinds = {kind: replaced(kind) for kind in ('clean', 'spliced', 'mean')}
+    return price_of(lm, ids, keep, kinds, dict(clean='lm', spliced='model', mean='means'), attend, batch_size)

@@ -968,59 +968,177 @@ def through(sae, mean: Float[Tensor, ' d'], std: Float[Tensor, ' d']):
     return change
 
 
-def spliced_losses(model, ids: Int[Tensor, 'b t'], keep: Bool[Tensor, 'b t'], hook: str, change,
-                   ) -> tuple[Float[Tensor, 'b s vocab'], Float[Tensor, 'b s']]:
-    "Log-probabilities and losses of the next tokens with `change` in place (None for the clean model)."
-    with splicing(model, hook, replace_kept(change, keep)) if change else contextlib.nullcontext():
-        logits = model(ids.to(device_of(model))).logits.float()
-    return logits[:, :-1].log_softmax(2), next_token_loss(logits, ids.to(logits.device))
-
-
-def share_recovered(ce: dict, worst: str) -> float:
-    "CE recovered, with the loss under `worst` as the opponent; nan where it is that of the clean model."
-    if ce[worst] == ce['clean']:
+def share_recovered(found: dict, worst: str) -> float:
+    "What is recovered of the way from `worst` to 'clean'; nan where there is no way to go."
+    if found[worst] == found['clean']:
         return float('nan')
-    return (ce[worst] - ce['spliced']) / (ce[worst] - ce['clean'])
+    return (found[worst] - found['spliced']) / (found[worst] - found['clean'])
 
 # %% ../nbs/24_language.ipynb #9b589ca0
-def check_causal(model):
-    "A `ValueError` for a model that does not predict next tokens: without a head, or an encoder, which sees them."
-    head = getattr(model, 'get_output_embeddings', lambda: None)()
-    sees_all = any(getattr(m, 'is_causal', True) is False for m in blocks(model)[0].modules())
-    if head is None or sees_all or 'MaskedLM' in type(model).__name__:
-        why = 'an encoder, which sees the tokens to predict' if sees_all else 'one without a head for next tokens'
-        raise ValueError(f"model: expected a causal language model; got {type(model).__name__}, {why}")
+def asked(model, ids: Int[Tensor, 'b t'], attend: Bool[Tensor, 'b t'] | None, head: bool = True):
+    "The answer of a model, or of its stack of blocks alone; what is padding is hidden from it where that is known."
+    mask = {} if attend is None else dict(attention_mask=attend.long().to(ids.device))
+    return (model if head else getattr(model, 'base_model', model))(ids, **mask)
+
+
+def sentence_embeddings(x: Float[Tensor, 'b t d'], attend: Bool[Tensor, 'b t']) -> Float[Tensor, 'b d']:
+    "Mean over the tokens that are no padding, special ones among them, of length 1: as sentence-transformers pools."
+    share = attend.to(x.device).double()[:, :, None]
+    return unit_rows((x.double() * share).sum(1) / share.sum(1))
+
+
+class ByNextToken:
+    "A causal model is measured by what it says of next tokens, from replaced positions, where they are text."
+
+    name = 'ce'
+    nothing = 'keep: expected two neighbouring positions to replace; got none'
+
+    @staticmethod
+    def counted(keep: Bool[Tensor, 'b t']) -> Bool[Tensor, 'b s']:
+        return keep[:, :-1] & keep[:, 1:]
+
+    @staticmethod
+    def answer(model, ids, attend) -> Float[Tensor, 'b t vocab']:
+        return asked(model, ids, attend).logits.float()
+
+    @staticmethod
+    def score(answer, clean, ids) -> Float[Tensor, 'b s']:
+        return next_token_loss(answer, ids)
+
+    @staticmethod
+    def divergence(answer, clean) -> Float[Tensor, 'b s']:
+        p, q = clean[:, :-1].log_softmax(2), answer[:, :-1].log_softmax(2)
+        return (p.exp() * (p - q)).sum(2)
+
+
+class BySentence:
+    "An encoder is measured by the embeddings of its texts: the cosine with those of the clean model."
+
+    name = 'cosine'
+    nothing = 'keep: expected a position to replace; got none'
+    divergence = None
+
+    @staticmethod
+    def counted(keep: Bool[Tensor, 'b t']) -> Bool[Tensor, ' b']:
+        return keep.any(1)
+
+    @staticmethod
+    def answer(model, ids, attend) -> Float[Tensor, 'b d']:
+        x = first_of(asked(model, ids, attend, head=False))
+        return sentence_embeddings(x, torch.ones_like(ids, dtype=torch.bool) if attend is None else attend)
+
+    @staticmethod
+    def score(answer, clean, ids) -> Float[Tensor, ' b']:
+        return (answer * clean).sum(1)
+
+# %% ../nbs/24_language.ipynb #92d336d6
+@torch.no_grad()
+def sees_ahead(model) -> bool:
+    "Whether what a model makes of a token depends on tokens behind it, as in an encoder: it is asked, dropout off."
+    padding, rows = getattr(model.config, 'pad_token_id', None), model.get_input_embeddings().num_embeddings
+    tokens = [i for i in range(min(rows, 8)) if i != padding][:4]
+    ids = torch.tensor([tokens, [*tokens[:-1], tokens[0]]], device=device_of(model))
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    a, b = first_of(asked(model, ids, None, head=False))[:, 0].double()
+    for module, mode in modes.items():
+        module.training = mode
+    return bool((a - b).norm() > 1e-5 * a.norm())
+
+
+def meter_of(model):
+    "How one sees what a change costs a model; a `ValueError` for one that neither sees all tokens nor predicts any."
+    if sees_ahead(model):
+        return BySentence
+    if getattr(model, 'get_output_embeddings', lambda: None)() is None:
+        raise ValueError("model: expected a causal language model or an encoder; "
+                         f"got {type(model).__name__}, one without a head for next tokens")
+    return ByNextToken
+
+
+def check_attend(attend, model, ids: Int[Tensor, 'm context'], keep: Bool[Tensor, 'm context'], meter):
+    "Which tokens are no padding; where not given, for an encoder, those before the padding tokens at a text's end."
+    if attend is None:
+        filler = getattr(model.config, 'pad_token_id', None)
+        attend = attended(ids, filler) if meter is BySentence and filler is not None else None
+    elif not isinstance(attend, Tensor) or attend.dtype != torch.bool or attend.shape != ids.shape:
+        raise ValueError(f"attend: expected truth values of shape {tuple(ids.shape)} to match ids; got {shown(attend)}")
+    if attend is None:
+        return None
+    if not attend.any(1).all():
+        raise ValueError("attend: expected a token in every context; got contexts of padding alone")
+    if (keep & ~attend).any():
+        raise ValueError(f"keep: expected no padding among the positions to replace; got {int((keep & ~attend).sum())}")
+    return attend
+
+# %% ../nbs/24_language.ipynb #2686b787
+@torch.no_grad()
+def price_of(model, ids: Int[Tensor, 'm context'], keep: Bool[Tensor, 'm context'], kinds: dict, blame: dict,
+          attend: Bool[Tensor, 'm context'] | None = None, batch_size: int = 16) -> dict:
+    """What several changes of the pass cost a model, each under its name, the first one 'clean'.
+
+    `kinds` are name -> function of (keep, attend) of a batch that gives a context manager; `blame` is which argument is
+    at fault, by kind, where the model no longer answers with numbers."""
+    meter, at = meter_of(model), device_of(model)
+    attend = check_attend(attend, model, ids, keep, meter)
+    total, kl, n, clean = dict.fromkeys(kinds, 0.), 0., 0, None
+    for rows in torch.arange(len(ids)).split(batch_size):
+        x, k, seen = ids[rows].to(at), keep[rows], None if attend is None else attend[rows]
+        counted = meter.counted(k).to(at)
+        n += counted.sum().item()
+        for kind, change in kinds.items():
+            with change(k, seen):
+                answer = meter.answer(model, x, seen)
+            clean = answer if kind == 'clean' else clean
+            total[kind] += meter.score(answer, clean, x)[counted].double().sum().item()
+            if kind == 'spliced' and meter.divergence:
+                kl += meter.divergence(answer, clean)[counted].double().sum().item()
+    if not n:
+        raise ValueError(meter.nothing)
+    found = {kind: v / n for kind, v in total.items()}
+    for kind, v in found.items():
+        if not np.isfinite(v):
+            raise ValueError(f"{blame[kind]}: expected finite losses; got {v} for activations that are {kind}")
+    shares = {'recovered': 'mean', 'recovered_zero': 'zero'}
+    told = {f'{meter.name}_{kind}': v for kind, v in found.items()}
+    told |= {name: share_recovered(found, worst) for name, worst in shares.items() if worst in found}
+    more = dict(kl=kl / n, tokens=n) if meter.divergence else dict(tokens=int(keep.sum()), texts=n)
+    return told | more
 
 # %% ../nbs/24_language.ipynb #c81c4354
-@torch.no_grad()
 def downstream(model, ids: Int[Tensor, 'm context'], keep: Bool[Tensor, 'm context'], hook: str, change,
-               mean: Float[Tensor, ' d'], batch_size: int = 16) -> dict:
+               mean: Float[Tensor, ' d'], batch_size: int = 16, *, attend: Bool[Tensor, 'm context'] | None = None,
+               ) -> dict:
     """What replacing the activations at a hook by `change` of them costs the model.
+
+    A causal model is measured by its predictions of next tokens. An encoder is measured by the embeddings of its texts,
+    a context each: the mean of its last layer over all tokens that are no padding, of length 1.
 
     Parameters
     ----------
-    model : of transformers
+    model : of transformers, a causal language model or an encoder
     ids, keep : (m, context) tokens, and the positions to replace, as in `TextActivations`
     hook : where, see `hook_points`
     change : (b, t, d) -> (b, t, d), a reconstruction of raw activations, see `through`
     mean : (d,) of the raw activations, for the ablation
     batch_size : contexts a pass
+    attend : (m, context) which tokens are no padding; None: for an encoder all but padding tokens at the end of a text
 
     Returns
     -------
-    ce_clean, ce_spliced, ce_mean and ce_zero (nats a token), recovered and recovered_zero (1: as good as the clean
-    model, 0: as bad as the mean or zero), kl (nats, of the spliced predictions from the clean ones), tokens.
+    Of a causal model ce_clean, ce_spliced, ce_mean and ce_zero (nats a token), kl (nats, of the spliced predictions
+    from the clean ones), tokens (predicted). Of an encoder cosine_clean (which is 1), cosine_spliced, cosine_mean and
+    cosine_zero (of embeddings with those of the clean model, the mean over texts), tokens (replaced), texts. Of both
+    recovered and recovered_zero (1: as good as the clean model, 0: as bad as the mean or zero).
 
     Raises
     ------
-    ValueError : an unknown hook, a mask of another shape, no two neighbouring positions to replace
+    ValueError : an unknown hook, a mask of another shape, nothing to replace, a model that neither predicts nor encodes
     """
-    check_causal(model)
+    check_tokens(model, ids, keep)
     if not callable(change):
         raise ValueError(f"change: expected a function of activations (b, t, d); got {shown(change)}")
     batch_size, mean = check_positive('batch_size', batch_size), as_real('mean', mean)
-    check_tokens(model, ids, keep)
-
     if mean.ndim != 1 or mean.is_meta or not mean.isfinite().all():
         raise ValueError(f"mean: expected a vector of finite numbers; got {shown(mean)}")
 
@@ -1028,27 +1146,17 @@ def downstream(model, ids: Int[Tensor, 'm context'], keep: Bool[Tensor, 'm conte
         if x.shape[-1] != len(mean):
             raise ValueError(f"mean: expected {x.shape[-1]} numbers, as {hook} has; got {len(mean)}")
         return mean.to(x).expand_as(x)
-    kinds = dict(clean=None, spliced=change, mean=ablation, zero=torch.zeros_like)
-    total, kl, n = dict.fromkeys(kinds, 0.), 0., 0
-    for x, k in zip(ids.split(batch_size), keep.split(batch_size)):
-        # predictions from a replaced position, of a token that is text
-        counted = (k[:, :-1] & k[:, 1:]).to(device_of(model))
-        n += counted.sum().item()
-        for kind, f in kinds.items():
-            p, loss = spliced_losses(model, x, k, hook, f)
-            total[kind] += loss[counted].double().sum().item()
-            if kind == 'clean':
-                clean = p
-            if kind == 'spliced':
-                kl += (clean.exp() * (clean - p)).sum(2)[counted].double().sum().item()
-    if not n:
-        raise ValueError("keep: expected two neighbouring positions to replace; got none")
-    ce = {kind: v / n for kind, v in total.items()}
-    for kind, argument in dict(clean='model', spliced='change', mean='mean', zero='model').items():
-        if not np.isfinite(ce[kind]):
-            raise ValueError(f"{argument}: expected finite losses; got {ce[kind]} for activations that are {kind}")
-    return {f'ce_{kind}': v for kind, v in ce.items()} | dict(
-        recovered=share_recovered(ce, 'mean'), recovered_zero=share_recovered(ce, 'zero'), kl=kl / n, tokens=n)
+
+    def as_it_is(k, seen):
+        return contextlib.nullcontext()
+
+    def replaced(f):
+        def change_at(k, seen):
+            return splicing(model, hook, replace_kept(f, k))
+        return change_at
+    kinds = dict(clean=as_it_is, spliced=replaced(change), mean=replaced(ablation), zero=replaced(torch.zeros_like))
+    blame = dict(clean='model', spliced='change', mean='mean', zero='model')
+    return price_of(model, ids, keep, kinds, blame, attend, batch_size)
 
 # %% ../nbs/24_language.ipynb #8b379456
 def summed_cosine(x: Float[Tensor, 'n d'], y: Float[Tensor, 'n d']) -> float:

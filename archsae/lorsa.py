@@ -20,7 +20,8 @@ from archsae.family import (
     BaseSAEConfig, SparseDictionary, anchor_groups, anchors_asked, archetypal_decoder, check_place, freeze_gate,
     group_means, plain_decoder, scale_atoms,
 )
-from .language import activation_batches, check_context, find_hook, pack
+from .language import attended as real_tokens
+from .language import activation_batches, check_context, filler_of, find_hook, pack
 from .transcoder import DECODERS, check_atoms, give_unit_norms, with_free_atoms
 
 # %% ../nbs/29_lorsa.ipynb #6beb4954
@@ -44,6 +45,8 @@ class LorsaConfig(BaseSAEConfig):
     use_post_qk_ln : normalise queries and keys
     normalization_type : 'RMS', 'LN' or None; with use_post_qk_ln it has to be 'RMS'
     eps : of that normalisation
+    causal : tokens look at themselves and back; False: at all tokens of their text that are no padding, as in an
+        encoder, see 'attend' in the data
 
     Raises
     ------
@@ -70,6 +73,7 @@ class LorsaConfig(BaseSAEConfig):
     use_post_qk_ln: bool = False
     normalization_type: str | None = None
     eps: float = 1e-6
+    causal: bool = True
 
     def __post_init__(self):
         super().__post_init__()
@@ -88,7 +92,7 @@ def check_lorsa(cfg: LorsaConfig):
                          f"got {places[0]!r} and {places[1]!r}")
     for name in ('n_qk_heads', 'd_qk_head', 'n_ctx', 'rotary_scale', 'old_context_len'):
         setattr(cfg, name, check_positive(name, getattr(cfg, name)))
-    for name in ('rotary_adjacent_pairs', 'use_NTK_by_parts_rope', 'use_post_qk_ln'):
+    for name in ('rotary_adjacent_pairs', 'use_NTK_by_parts_rope', 'use_post_qk_ln', 'causal'):
         setattr(cfg, name, check_flag(name, getattr(cfg, name)))
     if cfg.d_sae % cfg.n_qk_heads:
         raise ValueError(f"n_qk_heads: expected a divisor of d_sae = {cfg.d_sae}; got {cfg.n_qk_heads}")
@@ -173,6 +177,17 @@ def frequencies_of(cfg: LorsaConfig) -> Tensor | None:
     ntk = cfg.NTK_by_parts_factor, low, high, cfg.old_context_len
     return rotary_frequencies(cfg.rotary_dim, cfg.rotary_base, ntk if cfg.use_NTK_by_parts_rope else None)
 
+# %% ../nbs/29_lorsa.ipynb #db2f103f
+def may_look(causal: bool, T: int, device, attend: Bool[Tensor, '... T'] | None) -> Bool[Tensor, '... T T'] | None:
+    "Which positions may look at which, an axis for heads included; None where all may."
+    if attend is not None and not attend.any(-1).all():
+        raise ValueError("attend: expected a token in every context; got contexts of padding alone")
+    back = torch.ones(T, T, dtype=torch.bool, device=device).tril() if causal else None
+    if attend is None:
+        return back
+    there = attend.to(device)[..., None, None, :]
+    return there.expand(*there.shape[:-2], T, T) if back is None else there & back
+
 # %% ../nbs/29_lorsa.ipynb #bde3580b
 class Patterns(SparseDictionary):
     "Where to look: queries and keys of each head, and the patterns they make."
@@ -217,11 +232,13 @@ class Patterns(SparseDictionary):
         k = self._turned(x, self.W_K, self.b_K, getattr(self, 'ln_k', None))
         return q, k
 
-    def attention_pattern(self, x: Float[Tensor, '... T d']) -> Float[Tensor, '... H T T']:
-        "How much each position looks at each one before it."
+    def attention_pattern(self, x: Float[Tensor, '... T d'],
+                          attend: Bool[Tensor, '... T'] | None = None) -> Float[Tensor, '... H T T']:
+        "How much each position looks at each one that it may look at; `attend` is False for padding."
         q, k = self.queries_keys(x)
         S = q @ k.mT / self.attn_scale
-        return S.masked_fill(~torch.ones_like(S, dtype=torch.bool).tril(), -torch.inf).softmax(-1)
+        may = may_look(self.cfg.causal, x.shape[-2], x.device, attend)
+        return (S if may is None else S.masked_fill(~may, -torch.inf)).softmax(-1)
 
 # %% ../nbs/29_lorsa.ipynb #1bf4439b
 class Lorsa(Patterns):
@@ -274,17 +291,25 @@ class Lorsa(Patterns):
         "One number for each latent and position."
         return self.as_input(x) @ self.W_V.T + self.b_V
 
-    def hidden(self, x: Float[Tensor, '... T d']) -> Float[Tensor, '... T k']:
-        "Pre-activations, one fused attention a pattern."
+    def hidden_in(self, x: Float[Tensor, '... T d'], batch: dict) -> Float[Tensor, '... T k']:
+        "Pre-activations of the input of a batch, whose padding nobody looks at where its 'attend' says what is some."
+        return self.hidden(x, batch.get('attend'))
+
+    def hidden(self, x: Float[Tensor, '... T d'],
+               attend: Bool[Tensor, '... T'] | None = None) -> Float[Tensor, '... T k']:
+        "Pre-activations, one fused attention a pattern; `attend` is False for padding."
         q, k = self.queries_keys(x)
         v = self.values(x).unflatten(-1, (self.cfg.n_qk_heads, self.group)).movedim(-2, -3)  # (..., H, T, G)
-        h = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=1 / self.attn_scale)
+        back = self.cfg.causal and attend is None
+        may = None if back else may_look(self.cfg.causal, x.shape[-2], q.device, attend)
+        h = F.scaled_dot_product_attention(q, k, v, may, is_causal=back, scale=1 / self.attn_scale)
         return h.movedim(-3, -2).flatten(-2)
 
-    def z_pattern(self, x: Float[Tensor, '... T d'], j: int) -> Float[Tensor, '... T T']:
+    def z_pattern(self, x: Float[Tensor, '... T d'], j: int,
+                  attend: Bool[Tensor, '... T'] | None = None) -> Float[Tensor, '... T T']:
         "What each position t' contributes to the pre-activation of latent `j` at t; rows sum to it."
         j = check_whole('j', j, 0, self.cfg.d_sae - 1)
-        return self.attention_pattern(x)[..., j // self.group, :, :] * self.values(x)[..., None, :, j]
+        return self.attention_pattern(x, attend)[..., j // self.group, :, :] * self.values(x)[..., None, :, j]
 
     def fold(self, factors: dict):
         "Fold factors of normalisation, place -> number, into the weights; latents stay as they are."
@@ -309,9 +334,10 @@ class Lorsa(Patterns):
         return {name: v.detach().cpu().clone() for name, v in rows.items()}
 
 # %% ../nbs/29_lorsa.ipynb #53f89902
-def explicit_hidden(model: Lorsa, x: Float[Tensor, '... T d']) -> Float[Tensor, '... T k']:
+def explicit_hidden(model: Lorsa, x: Float[Tensor, '... T d'],
+                    attend: Bool[Tensor, '... T'] | None = None) -> Float[Tensor, '... T k']:
     "`hidden`, latent by latent, as the formula says."
-    A, v = model.attention_pattern(x), model.values(x)
+    A, v = model.attention_pattern(x, attend), model.values(x)
     each = []
     for j in range(model.cfg.d_sae):
         each.append((A[..., j // model.group, :, :] @ v[..., j, None])[..., 0])
@@ -383,11 +409,25 @@ class Heads(NamedTuple):
     gain_k: Float[Tensor, 'n e'] | None = None
 
 
+def bert_heads(attention: nn.Module, out: nn.Linear) -> Heads:
+    "The heads of a layer of BERT's kind: `query`, `key` and `value`, and what its output goes through."
+    n = attention.num_attention_heads
+
+    def by_head(linear):
+        return linear.weight.detach().T.unflatten(1, (n, -1)).movedim(1, 0).clone(), linear.bias.detach().view(n, -1)
+    parts = [part for name in ('query', 'key', 'value') for part in by_head(getattr(attention, name))]
+    W_O = out.weight.detach().T.unflatten(0, (n, -1)).clone()
+    return Heads(*[part.clone() for part in parts], W_O, out.bias.detach().clone())
+
+
 def heads_of(attention: nn.Module) -> Heads:
-    "The heads of a layer of GPT-2's kind, as in transformers: all weights in `c_attn` and `c_proj`."
+    "The heads of a layer of GPT-2's or BERT's kind, as in transformers."
+    inner, out = getattr(attention, 'self', None), getattr(getattr(attention, 'output', None), 'dense', None)
+    if all(hasattr(inner, name) for name in ('query', 'key', 'value')) and out is not None:
+        return bert_heads(inner, out)
     if not hasattr(attention, 'c_attn') or not hasattr(attention, 'c_proj'):
-        raise ValueError("attention: expected a layer with c_attn and c_proj, as GPT-2 has; "
-                         f"got {type(attention).__name__}; make Heads from its weights")
+        raise ValueError("attention: expected a layer with c_attn and c_proj, as GPT-2 has, or one with query, key and "
+                         f"value, as BERT has; got {type(attention).__name__}; make Heads from its weights")
     n, out = attention.num_heads, attention.c_proj
     d, wide = attention.c_attn.weight.shape
     W = attention.c_attn.weight.detach().view(d, 3, n, wide // 3 // n).permute(1, 2, 0, 3).clone()
@@ -472,19 +512,21 @@ def exact_lorsa(cfg: LorsaConfig, heads: Heads, norms: dict | None = None) -> Lo
 
 # %% ../nbs/29_lorsa.ipynb #444e39aa
 def context_activations(model: nn.Module, tokenizer, texts: list, hooks: list, limit: int | None = None,
-                        context: int | None = None, seed: int = 0) -> tuple[dict, Int[Tensor, 'm T']]:
+                        context: int | None = None, seed: int = 0,
+                        packing: str = 'stream') -> tuple[dict, Int[Tensor, 'm T']]:
     """Activations of whole contexts of a language model of transformers.
 
     At most `limit` contexts of `context` tokens (as many as the model reads where not given), in an order by `seed`.
-    Returns place -> (m, T, d) with 'mask' (m, T), and the tokens (m, T).
+    Returns place -> (m, T, d) with 'mask' (m, T), and the tokens (m, T); with 'attend' (m, T) where there is padding.
     """
-    ids, keep = pack(tokenizer, texts, check_context(model, context))
+    ids, keep = pack(tokenizer, texts, check_context(model, context), packing)
     order = torch.randperm(len(ids), generator=generator(seed))[:limit]
     ids = ids[order]
     keep = keep[order] & (torch.arange(ids.shape[1]) > 0)
-    parts = list(activation_batches(model, ids, torch.ones_like(keep), hooks, show=False))
+    attend = real_tokens(ids, filler_of(tokenizer)) if packing == 'each' else None
+    parts = list(activation_batches(model, ids, torch.ones_like(keep), hooks, show=False, attend=attend))
     read = {hook: torch.cat([part[hook] for part in parts]).view(*ids.shape, -1) for hook in hooks}
-    return read | dict(mask=keep), ids
+    return read | dict(mask=keep) | ({} if attend is None else dict(attend=attend)), ids
 
 
 def layer_path(model: nn.Module, hook: str) -> str:
@@ -493,13 +535,19 @@ def layer_path(model: nn.Module, hook: str) -> str:
     return next(name for name, m in model.named_modules() if m is module)
 
 # %% ../nbs/29_lorsa.ipynb #a58927fd
+def split_or_none(attend: Tensor | None, x: Tensor, batch_size: int) -> list:
+    "`attend` in the batches of `x`; as many None where there is none."
+    parts = x.split(batch_size)
+    return [None] * len(parts) if attend is None else list(attend.to(x.device).split(batch_size))
+
+
 @torch.no_grad()
 def attended(model: Lorsa, x: Float[Tensor, 'm T d'], keep: Bool[Tensor, 'm T'], every: int = 1,
-             batch_size: int = 32) -> Float[Tensor, 'n H d']:
+             batch_size: int = 32, attend: Bool[Tensor, 'm T'] | None = None) -> Float[Tensor, 'n H d']:
     "What each pattern (or each `every`-th) makes of normalised inputs at kept positions: their mean by the pattern."
     parts = []
-    for part, mine in zip(x.split(batch_size), keep.split(batch_size)):
-        A = model.attention_pattern(part)[:, ::every]
+    for part, mine, there in zip(x.split(batch_size), keep.split(batch_size), split_or_none(attend, x, batch_size)):
+        A = model.attention_pattern(part, there)[:, ::every]
         parts.append((A @ part[:, None]).movedim(1, 2)[mine])
     return torch.cat(parts)
 
@@ -525,11 +573,12 @@ def initialize_lorsa_with_mhsa(model: Lorsa, heads: Heads, x: Float[Tensor, '...
 
 # %% ../nbs/29_lorsa.ipynb #15677066
 @torch.no_grad()
-def centre_values(model: Lorsa, x: Float[Tensor, 'm T d'], mask: Bool[Tensor, 'm T'], batch_size: int = 32) -> Lorsa:
+def centre_values(model: Lorsa, x: Float[Tensor, 'm T d'], mask: Bool[Tensor, 'm T'], batch_size: int = 32,
+                  attend: Bool[Tensor, 'm T'] | None = None) -> Lorsa:
     "Take the mean pre-activation of normalised inputs off."
     total = 0
-    for part, mine in zip(x.split(batch_size), mask.split(batch_size)):
-        total = total + model.hidden(part)[mine].sum(0)
+    for part, mine, there in zip(x.split(batch_size), mask.split(batch_size), split_or_none(attend, x, batch_size)):
+        total = total + model.hidden(part, there)[mine].sum(0)
     model.b_V -= total / mask.sum()
     return model
 
@@ -547,13 +596,14 @@ def factor_through(model: Lorsa) -> float:
 
 
 def head_anchors(model: Lorsa, heads: Heads, x: Float[Tensor, 'm T d'], mask: Bool[Tensor, 'm T'], points: int,
-                 how: str = 'kmeans', sample: int = 20_000, seed: int = 0) -> list:
+                 how: str = 'kmeans', sample: int = 20_000, seed: int = 0,
+                 attend: Bool[Tensor, 'm T'] | None = None) -> list:
     """Anchors of each head, and what it looked at there: centred outputs (p, d) and centred attended inputs (p, d).
 
     `model` has the patterns of the heads, `x` are normalised inputs; `how` as in `family.anchor_groups`.
     """
     n = len(heads.W_V)
-    seen = attended(model, x, sampled_positions(mask, sample, seed), model.cfg.n_qk_heads // n)
+    seen = attended(model, x, sampled_positions(mask, sample, seed), model.cfg.n_qk_heads // n, attend=attend)
     ratio, found = factor_through(model), []
     for h in range(n):
         out = ratio * seen[:, h] @ heads.W_V[h].to(x) @ heads.W_O[h].to(x)
@@ -566,11 +616,11 @@ def head_anchors(model: Lorsa, heads: Heads, x: Float[Tensor, 'm T d'], mask: Bo
 # %% ../nbs/29_lorsa.ipynb #6ce23528
 @torch.no_grad()
 def fit_value_scale(model: Lorsa, x: Float[Tensor, 'm T d'], y: Float[Tensor, 'm T d'], mask: Bool[Tensor, 'm T'],
-                    contexts: int = 64) -> Lorsa:
+                    contexts: int = 64, attend: Bool[Tensor, 'm T'] | None = None) -> Lorsa:
     "Multiply all values by the one number that brings the output nearest to the (normalised) labels."
     x, y, mask = x[:contexts], y[:contexts], mask[:contexts]
     bias = 0 if model.b_D is None else model.b_D
-    out = (model(x) - bias)[mask]
+    out = model.product(model.latents(model.hidden(x, None if attend is None else attend[:contexts])))[mask]
     a = (out * (y[mask] - bias)).sum() / nonzero(out.square().sum())
     model.scale_hidden(a.clamp_min(1e-3).expand(model.cfg.d_sae))
     return model
@@ -618,7 +668,8 @@ def anchored_lorsa(cfg: LorsaConfig, data: dict, heads: Heads, decoder: str = 'a
     Parameters
     ----------
     cfg : what it is
-    data : raw activations, place -> (m, T, d), and 'mask' (m, T) where not all tokens count
+    data : raw activations, place -> (m, T, d), and 'mask' (m, T) where not all tokens count; with 'attend' (m, T) False
+        for padding, which other tokens do not look at
     heads : of the layer, see `heads_of`
     decoder : 'random' (free, from anywhere), 'plain' (free, from the layer), 'anchor start' (free, from the anchors)
         or 'archetypal'
@@ -656,13 +707,13 @@ def anchored_lorsa(cfg: LorsaConfig, data: dict, heads: Heads, decoder: str = 'a
     else:
         copy_patterns(model, heads)
         p = anchors_asked(points, cfg.d_sae // len(heads.W_V), int(mask.sum()))
-        anchors = head_anchors(model, heads, x, mask, p, how, seed=seed)
+        anchors = head_anchors(model, heads, x, mask, p, how, seed=seed, attend=data.get('attend'))
         start_at_anchors(model, heads, anchors, values, seed, delta, **archetypes)
-        centre_values(model, x, mask)
+        centre_values(model, x, mask, attend=data.get('attend'))
     if decoder == 'anchor start':
         model.decoder = plain_decoder(model.W_O.detach())
     if unit and decoder != 'plain':
         even_out_heads(model, len(heads.W_V))
     if scaled:
-        fit_value_scale(model, x, y, mask)
+        fit_value_scale(model, x, y, mask, attend=data.get('attend'))
     return model.to(cfg.device, cfg.dtype)

@@ -728,7 +728,7 @@ add('lorsa.LorsaConfig', **BASE, hook_point_in=HOOK, hook_point_out=given('out',
     above=0),
     NTK_by_parts_high_freq_factor=Number(1., above=0), old_context_len=Count(2048), attn_scale=Number(2., above=0,
     optional=True),
-    use_post_qk_ln=Flag(), normalization_type=Choice('RMS', True), eps=Number(1e-6, above=0))
+    use_post_qk_ln=Flag(), normalization_type=Choice('RMS', True), eps=Number(1e-6, above=0), causal=Flag(True))
 SEEDED = dict(decoder=given(None, 'a', 3), seed=Seed())
 add('transcoder.Transcoder', cfg=made(sae_config, None, 'a', 3, {}), **SEEDED, decoder_uniform_bound=Number(1.,
     above=0),
@@ -802,8 +802,9 @@ add('language.activations', model=made(matching_lm, None, 'a', 3), tokenizer=mad
 TOKENS = dict(ids=made(ids, None, 'a', 3, normal(3, T), torch.full((3, T), 99), torch.full((3, T), -1), torch.zeros(0,
     0).long()),
               keep=made(keep, None, 'a', 3, normal(3, T), torch.ones(2, 2).bool(), torch.zeros(3, T).bool()))
+ATTEND = made(lambda: torch.ones(3, T).bool(), 'a', 3, normal(3, T), torch.ones(2, 2).bool(), torch.zeros(3, T).bool())
 add('language.downstream', model=made(tiny_lm, None, 'a', 3), **TOKENS, hook=given('blocks.0', None, 3, [], 'none'),
-    change=given(unchanged, None, 'a', 3), mean=real(D), batch_size=Count(2), slow=True)
+    change=given(unchanged, None, 'a', 3), mean=real(D), batch_size=Count(2), attend=ATTEND, slow=True)
 add('language.logit_effect', model=made(tiny_lm, None, 'a', 3), atoms=real(K, D))
 add('language.top_contexts', z=codes(15), acts=made(text_activations, None, 'a', 3), n=Count(2), width=Count(2,
     least=0))
@@ -813,7 +814,7 @@ add('language.highlight', ids=Index(lambda: torch.arange(5), 10**6), values=code
 add('family.ce_recovered', lm=made(tiny_lm, None, 'a', 3), **TOKENS, model=made(lambda: once(lm_transcoder), None,
     'a', 3),
     means=made(means, None, 'a', 3, {}, {'blocks.0.mlp': None}, {'blocks.0.mlp': torch.full((D,), torch.nan)},
-               {'blocks.0.mlp': torch.zeros(D + 1)}), batch_size=Count(2), slow=True)
+               {'blocks.0.mlp': torch.zeros(D + 1)}), batch_size=Count(2), attend=ATTEND, slow=True)
 
 # concepts and vision
 add('concepts.concepts_of', sae=made(lambda: once(topk), None, 'a', 3), acts=made(lambda: once(some_activations),

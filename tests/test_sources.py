@@ -890,8 +890,12 @@ def test_a_head_that_is_not_in_the_file_is_no_random_one(tmp_path):
     said = 'model: could not be read from .*: expected all weights of BertForMaskedLM; got none for .* of its tensors'
     with pytest.raises(ValueError, match=said):
         language.load_lm(folder, device='cpu')
-    with pytest.raises(ValueError, match='model: expected a causal language model; got BertModel'):
-        language.downstream(back.model, ids_of(), ids_of() > 0, 'blocks.0', torch.zeros_like, torch.zeros(32))
+    keep = ids_of() > 0
+    cost = language.downstream(back.model, ids_of(), keep, 'blocks.0', torch.zeros_like, torch.zeros(32))
+    assert cost['cosine_spliced'] == cost['cosine_zero'] < 1  # an encoder needs no head: its embeddings are compared
+    decoder = small_model('GPT2').base_model
+    with pytest.raises(ValueError, match='model: expected a causal language model or an encoder; got GPT2Model'):
+        language.downstream(decoder, ids_of(), keep, 'blocks.0', torch.zeros_like, torch.zeros(32))
 
 
 def test_activations_that_overflow_are_found_with_their_text():
