@@ -9,7 +9,7 @@ __all__ = ['SOURCES', 'Number', 'load_figures', 'verdict', 'load_claims', 'judge
 import json
 import tomllib
 from itertools import combinations_with_replacement
-from math import factorial, log
+from math import exp, factorial, log
 from pathlib import Path
 from typing import NamedTuple
 import numpy as np
@@ -357,13 +357,14 @@ def compared(figures: dict, entry: dict, source: str) -> dict | None:
     terms = list(zip(signs, numbers))
     d = float(sum(s * MEASURES[measure](n.value) for s, n in terms))
     sd, effect = sd_over_runs(terms, measure), size_of(entry['effect'], measure)
+    known = not np.isnan(sd) and any(len(n.runs) > 1 for n in numbers)
     why = _untestable(figures, entry, source, numbers)
     says = 'not testable here' if why else verdict(d, sd, effect, direction)
     if says == 'not testable here' and not why:
         why = f'{len(numbers[0].runs)} runs cannot tell this from a loss that matters'
     return dict(
         label=', '.join(entry.get('label', [])), left=numbers[0], right=numbers[1], than=numbers[2:], measure=measure,
-        direction=direction, effect=effect, d=d, sd=None if np.isnan(sd) else sd, says=says, why=why,
+        direction=direction, effect=effect, d=d, sd=sd if known else None, says=says, why=why,
     )
 
 
@@ -448,6 +449,8 @@ def _on_source(figures: dict, claim: dict, source: str) -> dict | None:
     missing, comparisons = [], []
     for entry in claim['compare']:
         found = _all(figures, entry, source)
+        if entry.get('where_run'):
+            found = [c for c in found if c['says'] != 'not testable here']
         comparisons += found
         if not found and not entry.get('where_run'):
             missing.append(as_list(entry['figure'])[0])
@@ -510,7 +513,20 @@ def _told(comparison: dict) -> dict:
         kept |= {side: number.value, f'{side}_runs': len(number.runs), f'{side}_dead': number.dead}
     first = comparison['left']
     kept |= dict(column=first.column, figure=first.figure, scale=first.scale, training=first.column == 'r2')
-    return kept | ({'with': comparison['with']} if 'with' in comparison else {})
+    return kept | _gaps(comparison) | ({'with': comparison['with']} if 'with' in comparison else {})
+
+
+def _gaps(comparison: dict) -> dict:
+    "Of two comparisons that are compared with one another: what each of them says."
+    if not comparison['than']:
+        return {}
+    of = MEASURES[comparison['measure']]
+    sign = SIGNS[comparison['direction']]
+    pairs = (comparison['left'], comparison['right']), comparison['than']
+    gaps = [sign * float(of(left.value) - of(right.value)) for left, right in pairs]
+    if comparison['measure'] != 'difference':
+        gaps = [exp(gap) for gap in gaps]
+    return dict(gap=gaps[0], gap_than=gaps[1])
 
 
 def judge(claim: dict, figures: dict) -> dict:
