@@ -29,7 +29,7 @@ from archsae.relaxation import (
 from .sparsity import batch_topk, threshold_codes, topk
 from .stability import match_atoms, stability
 from .supports import first_weights
-from .transcoder import DECODERS, check_may_have_unit_norms, move_norms, uniform
+from .transcoder import DECODERS, check_groups, check_may_have_unit_norms, move_norms, uniform
 
 # %% ../nbs/28_crosslayer.ipynb #1d1639c3
 @dataclass(kw_only=True)
@@ -652,19 +652,6 @@ def pair_encoders(model: CrossLayerTranscoder, R: Float[Tensor, 'L k d'], mean: 
     length = R.square().sum(-1, keepdim=True).clamp_min(1e-6)
     model.W_E.copy_((R / length).mT)
     model.b_E.copy_(-torch.einsum('ld,ldf->lf', mean.to(model.W_E), model.W_E))
-
-# %% ../nbs/28_crosslayer.ipynb #3b858ac7
-def check_groups(groups, n: int, p: int) -> Int[Tensor, ' n']:
-    "The anchor of each of `n` tokens, one of `p` or -1 for none, else a `ValueError`."
-    try:
-        groups = torch.as_tensor(groups)
-    except (TypeError, ValueError, RuntimeError):
-        raise ValueError(f"groups: expected whole numbers of shape ({n},); got {shown(groups)}") from None
-    if groups.shape != (n,) or groups.dtype not in (torch.int32, torch.int64):
-        raise ValueError(f"groups: expected whole numbers of shape ({n},); got {shown(groups)}")
-    if groups.min() < -1 or groups.max() >= p:
-        raise ValueError(f"groups: expected anchors from 0 to {p - 1}, or -1; got {groups.min()} to {groups.max()}")
-    return groups.long()
 
 # %% ../nbs/28_crosslayer.ipynb #d617824b
 @torch.no_grad()

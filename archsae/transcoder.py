@@ -323,12 +323,25 @@ def start_at_events(model: Transcoder, x: Float[Tensor, 'n d'], y: Float[Tensor,
         R = model.W_D
     pair_encoder(model, R.to(x), x.mean(0))
 
+# %% ../nbs/27_transcoder.ipynb #2768e813
+def check_groups(groups, n: int, p: int) -> Int[Tensor, ' n']:
+    "The anchor of each of `n` tokens, one of `p` or -1 for none, else a `ValueError`."
+    try:
+        groups = torch.as_tensor(groups)
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"groups: expected whole numbers of shape ({n},); got {shown(groups)}") from None
+    if groups.shape != (n,) or groups.dtype not in (torch.int32, torch.int64):
+        raise ValueError(f"groups: expected whole numbers of shape ({n},); got {shown(groups)}")
+    if groups.min() < -1 or groups.max() >= p:
+        raise ValueError(f"groups: expected anchors from 0 to {p - 1}, or -1; got {groups.min()} to {groups.max()}")
+    return groups.long()
+
 # %% ../nbs/27_transcoder.ipynb #0ecdf310
 def anchored_transcoder(cfg: SAEConfig, data: dict | Float[Tensor, 'n d'], decoder: str = 'archetypal',
                         points: int | None = None, how: str = 'kmeans', delta: float = 0., paired: bool = True,
-                        seed: int = 0, *, init: str | Tensor = 'identity', support: int | None = None,
-                        refresh: int = 100, delta_unit: str = 'data', rule: str = 'retraction',
-                        use_multiplier: bool = True) -> Transcoder:
+                        seed: int = 0, *, groups: Int[Tensor, ' n'] | None = None, init: str | Tensor = 'identity',
+                        support: int | None = None, refresh: int = 100, delta_unit: str = 'data',
+                        rule: str = 'retraction', use_multiplier: bool = True) -> Transcoder:
     """A transcoder or SAE with one of three decoders, its mean norms set, not trained yet.
 
     Parameters
@@ -341,6 +354,7 @@ def anchored_transcoder(cfg: SAEConfig, data: dict | Float[Tensor, 'n d'], decod
     delta : how far an atom may leave the hull
     paired : start the encoder at the inputs of the anchors; False: along the atoms
     seed : of anchors and of what is drawn
+    groups : the anchor of each token, where it is known already, -1 for none
     init, support, refresh, delta_unit, rule, use_multiplier : of `RelaxedArchetypalDictionary`;
         `delta_unit='data'` counts delta in units of the spread of the anchors
 
@@ -362,7 +376,7 @@ def anchored_transcoder(cfg: SAEConfig, data: dict | Float[Tensor, 'n d'], decod
     model.set_dataset_norms(data, name='data')
     x, y = model.prepare(model.normalise(data)[0])
     p = anchors_asked(points, cfg.d_sae, len(y))
-    groups = anchor_groups(y, p, how, seed)
+    groups = anchor_groups(y, p, how, seed) if groups is None else check_groups(groups, len(y), p)
     start_at_events(model, x, y, groups, p, delta, paired, seed, archetypes)
     if decoder == 'anchor start':
         model.decoder = plain_decoder(model.W_D.detach())

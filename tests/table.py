@@ -774,7 +774,7 @@ MIXED = dict(init=Choice('identity', True), support=Count(3, most=4, optional=Tr
              rule=Choice('retraction'), use_multiplier=Flag(True))
 add('transcoder.anchored_transcoder', cfg=made(lambda: sae_config(hook_point_out='out'), None, 'a', 3),
     data=Places(places),
-    **ANCHORED, paired=Flag(True), **MIXED, slow=True, loose=COINS)
+    **ANCHORED, paired=Flag(True), groups=Index(lambda: torch.arange(N) % 4, 3, True), **MIXED, slow=True, loose=COINS)
 add('crosslayer.anchored_crosslayer', cfg=made(clt_config, None, 'a', 3), data=Places(layers), **ANCHORED,
     paired=Flag(True),
     groups=Index(lambda: torch.arange(N) % 4, 3, True), gain=Flag(), init=Choice('identity', True),
