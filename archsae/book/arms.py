@@ -112,7 +112,7 @@ def make_arm(arm: str, A: Float[Tensor, 'n d'], C: Float[Tensor, 'p d'], k: int,
 class Run(NamedTuple):
     "One training."
     seed: int
-    scores: dict  # r2, mse, l0, dead
+    scores: dict  # r2, mse, l0, dead, r2_held_out
     D0: Float[Tensor, 'k d']  # the dictionary before training
     D: Float[Tensor, 'k d']  # and after
     alive: Bool[Tensor, ' k'] | None = None  # which atoms fire
@@ -124,34 +124,42 @@ def atoms_of(sae: nn.Module) -> Float[Tensor, 'k d']:
     return sae.get_dictionary().detach().clone().cpu()
 
 
-def finished(sae: nn.Module, D0: Float[Tensor, 'k d'], A: Float[Tensor, 'n d'], seed: int) -> Run:
-    "The run of a trained model that began at `D0`."
+def finished(sae: nn.Module, D0: Float[Tensor, 'k d'], A: Float[Tensor, 'n d'], seed: int,
+             held_out: Float[Tensor, 'm d'] | None = None) -> Run:
+    "The run of a trained model that began at `D0`; `held_out` rows are ones that it was not trained on."
     scores = evaluate(sae, A)
     alive = scores.pop('alive')
+    scores['r2_held_out'] = None if held_out is None else evaluate(sae, held_out)['r2']
     return Run(seed, scores, D0, atoms_of(sae), alive, sae)
+
+
+def untrained(D: Float[Tensor, 'k d'], seed: int) -> Run:
+    "Points as a dictionary: all in use, and nothing that writes codes for them."
+    scores = dict(r2=None, mse=None, l0=None, dead=0., r2_held_out=None)
+    return Run(seed, scores, D, D, torch.ones(len(D), dtype=torch.bool))
 
 # %% ../../nbs/16_arms.ipynb #6d49db2e
 def run_arm(arm: str, A: Float[Tensor, 'n d'], C: Float[Tensor, 'p d'], k: int, top_k: int, seed: int,
-            fit_args: dict | None = None, **options) -> Run:
+            fit_args: dict | None = None, held_out: Float[Tensor, 'm d'] | None = None, **options) -> Run:
     """Train one arm with one seed; 'k-means' is its own centroids, untrained.
 
     Parameters
     ----------
     arm, A, C, k, top_k, seed : as in `make_arm`
     fit_args : epochs, batch_size, lr, … of `fit`
+    held_out : (m, d) rows of other images, for `r2_held_out`
     **options : those of `make_arm`
     """
     if arm == 'k-means':
-        D = distil(A, k, seed=1000 + seed)
-        return Run(seed, dict(r2=None, mse=None, l0=None, dead=None), D, D)
+        return untrained(distil(A, k, seed=1000 + seed), seed)
     sae = make_arm(arm, A, C, k, top_k, seed, **options)
     D0 = atoms_of(sae)
     fit(sae, A, seed=seed, progress=False, **(fit_args or {}))
-    return finished(sae, D0, A, seed)
+    return finished(sae, D0, A, seed, held_out)
 
 # %% ../../nbs/16_arms.ipynb #c239f05b
 def run_together(specs: list, A: Float[Tensor, 'n d'], C: Float[Tensor, 'p d'], k: int, top_k: int, seed: int,
-                 fit_args: dict | None = None) -> list:
+                 fit_args: dict | None = None, held_out: Float[Tensor, 'm d'] | None = None) -> list:
     """`[run_arm(...) for spec in specs]`, trained together.
 
     Parameters
@@ -159,6 +167,7 @@ def run_together(specs: list, A: Float[Tensor, 'n d'], C: Float[Tensor, 'p d'], 
     specs : a dict a run: `arm`, its `lr` (1e-3) and `lr_dictionary` (None), and options of `make_arm`
     A, C, k, top_k, seed : as in `make_arm`
     fit_args : epochs, batch_size, … of `fit_many`, without rates
+    held_out : (m, d) rows of other images, for `r2_held_out`
 
     Returns
     -------
@@ -176,7 +185,7 @@ def run_together(specs: list, A: Float[Tensor, 'n d'], C: Float[Tensor, 'p d'], 
         lr_dictionary = [spec.get('lr_dictionary') for spec in training]
         fit_many(saes, A, lr=lr, lr_dictionary=lr_dictionary, seed=seed, progress=False, **(fit_args or {}))
 
-    done = iter([finished(sae, D, A, seed) for sae, D in zip(saes, D0)])
+    done = iter([finished(sae, D, A, seed, held_out) for sae, D in zip(saes, D0)])
     return [run_arm('k-means', A, C, k, top_k, seed) if spec['arm'] == 'k-means' else next(done) for spec in specs]
 
 # %% ../../nbs/16_arms.ipynb #d0798bf8
@@ -211,7 +220,7 @@ def climb(score, found: dict, most: int = 3) -> float:
 
 # %% ../../nbs/16_arms.ipynb #a498561f
 def tune_rates(specs: dict, A: Float[Tensor, 'n d'], C: Float[Tensor, 'p d'], k: int, top_k: int, seed: int,
-               fit_args: dict, rates) -> dict:
+               fit_args: dict, rates, choose: Float[Tensor, 'm d'] | None = None, tried: dict | None = None) -> dict:
     """The rate with the best R² for each of several arms; those of the list are trained together.
 
     Parameters
@@ -220,6 +229,8 @@ def tune_rates(specs: dict, A: Float[Tensor, 'n d'], C: Float[Tensor, 'p d'], k:
     A, C, k, top_k, seed : as in `make_arm`
     fit_args : epochs, batch_size, … of `fit_many`, without rates
     rates : to choose from, at first; a single one is taken as it is
+    choose : (m, d) the rows of other images whose R² counts; those of the training where not given
+    tried : filled with name -> rate -> R², of all that were tried
 
     Returns
     -------
@@ -228,36 +239,47 @@ def tune_rates(specs: dict, A: Float[Tensor, 'n d'], C: Float[Tensor, 'p d'], k:
     names = [name for name, spec in specs.items() if spec['arm'] != 'k-means' and len(rates) > 1]
 
     def r2(pairs):
-        runs = run_together([specs[name] | dict(lr=lr) for name, lr in pairs], A, C, k, top_k, seed, fit_args)
-        return [run.scores['r2'] for run in runs]
+        some = [specs[name] | dict(lr=lr) for name, lr in pairs]
+        runs = run_together(some, A, C, k, top_k, seed, fit_args, choose)
+        return [run.scores['r2' if choose is None else 'r2_held_out'] for run in runs]
 
     pairs = [(name, lr) for name in names for lr in rates]
     listed = dict(zip(pairs, r2(pairs))) if pairs else {}
     best = dict.fromkeys(specs, rates[0])
     for name in names:
-        best[name] = climb(lambda lr: r2([(name, lr)])[0], {lr: listed[name, lr] for lr in rates})
+        found = {lr: listed[name, lr] for lr in rates}
+        best[name] = climb(lambda lr: r2([(name, lr)])[0], found)
+        if tried is not None:
+            tried[name] = dict(sorted(found.items()))
     return best
 
 # %% ../../nbs/16_arms.ipynb #d5f52605
 def tune_rate(arm: str, A: Float[Tensor, 'n d'], C: Float[Tensor, 'p d'], k: int, top_k: int, seed: int,
-              fit_args: dict, rates, **options) -> float:
+              fit_args: dict, rates, choose: Float[Tensor, 'm d'] | None = None, **options) -> float:
     "The rate with the best R² for one arm; `options` are those of `make_arm`."
-    return tune_rates({arm: dict(arm=arm) | options}, A, C, k, top_k, seed, fit_args, rates)[arm]
+    return tune_rates({arm: dict(arm=arm) | options}, A, C, k, top_k, seed, fit_args, rates, choose)[arm]
 
 # %% ../../nbs/16_arms.ipynb #02782702
+OF_BOTH = ('r2', 'r2_held_out', 'l0', 'dead')  # of which a pair has the mean of its two runs
+
+
 def run_row(run: Run, pairs: list) -> dict:
     "A run: its scores, and the means over the pairs that it is in."
-    means = {name: float(np.mean([row[name] for row in pairs])) for name in pairs[0] if name != 'pair'}
-    return dict(kind='run', seed=run.seed, pair=None) | run.scores | means
+    means = {}
+    for name in pairs[0]:
+        values = [row[name] for row in pairs]
+        if name != 'pair':
+            means[name] = None if None in values else float(np.mean(values))
+    return dict(kind='run', seed=run.seed, pair=None) | means | run.scores
 
 
 def pair_row(first: Run, second: Run, agreed: dict) -> dict:
-    "A pair of runs: how far they agree, a row of `companions`, and the mean of their R²."
-    both = [run.scores['r2'] for run in (first, second)]
-    return dict(kind='pair', seed=None) | agreed | dict(
-        pair=f'{first.seed}-{second.seed}',
-        r2=None if None in both else sum(both) / 2,
-    )
+    "A pair of runs: how far they agree, a row of `companions`, and the means of their scores."
+    means = {}
+    for name in OF_BOTH:
+        both = [run.scores.get(name) for run in (first, second)]
+        means[name] = None if None in both else sum(both) / 2
+    return dict(kind='pair', seed=None) | agreed | dict(pair=f'{first.seed}-{second.seed}') | means
 
 # %% ../../nbs/16_arms.ipynb #b0aaeef6
 def agreement(runs: list, nulls: dict, **columns) -> list:
@@ -272,7 +294,6 @@ def agreement(runs: list, nulls: dict, **columns) -> list:
     alive = [run.alive for run in runs]
     known = all(mask is not None for mask in alive)
     found = companions([run.D for run in runs], [run.D0 for run in runs], nulls, alive=alive if known else None)
-    found = [row | dict(null=row['stability_null']) for row in found]
     pairs = dict(zip(combinations(range(len(runs)), 2), found))
 
     rows = []
