@@ -249,6 +249,7 @@ def companions(dictionaries: list[Float[Tensor, 'k d']], step0: list[Float[Tenso
         row |= since_start(r, s) | since_start(c, sc, '_centered')
         if a is not None:
             row |= dict(stability_alive=a['stability'], matched_alive=a['matched'])
+            row |= {f'{name}_alive': share for name, share in above_of(a).items()}
         row |= dict(max_cosine=max_cosine(dictionaries[r['i']], dictionaries[r['j']]))
         rows.append(row | nulls)
     return rows
