@@ -481,8 +481,20 @@ def decisive(found: dict) -> dict:
     return min(said or found['comparisons'], key=margin)
 
 
+def settled(figures: dict, entry: dict, source: str) -> dict:
+    "An entry with one of the sides where it lists several: the first that has rows."
+    found = dict(entry)
+    for side in ('left', 'right'):
+        options = as_list(entry.get(side, {}))
+        there = (option for option in options if look_up(figures, _ask(entry | {side: option}, side), source))
+        found[side] = next(there, options[0]) if len(options) > 1 else options[0]
+    return found
+
+
 def _best_of(figures: dict, claim: dict, source: str) -> dict | None:
     "A claim on a source, at its best value of the column `some`."
+    parts = {part: claim.get(part, []) for part in ('compare', 'control')}
+    claim = claim | {part: [settled(figures, e, source) for e in entries] for part, entries in parts.items()}
     name = claim.get('some')
     if name is None:
         return _on_source(figures, claim, source)
