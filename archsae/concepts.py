@@ -119,6 +119,12 @@ def token_maps(c: Concepts, atom: int, images) -> Float[Tensor, 'q h w']:
     which = numbers_of('images', images, len(all_maps), 'images') if len(images) else slice(0)
     return all_maps[which].view(-1, h, w)
 
+
+def image_rates(c: Concepts) -> Float[Tensor, ' k']:
+    "Share of the images in which an atom fires."
+    pairs = torch.unique(c.codes.rows() // c.per * c.codes.width + c.codes.index)
+    return (pairs % c.codes.width).bincount(minlength=c.codes.width).double() / len(c.acts.labels)
+
 # %% ../nbs/23_concepts.ipynb #761413ee
 def top_images(c: Concepts, atom: int, count: int = 4, among=None) -> Int[Tensor, ' q']:
     """The images in which an atom fires most, best first, none in which it does not fire.
@@ -276,6 +282,81 @@ def draw_views(axs, c: Concepts, atom: int, images, view: str = 'contour', cell:
         else:
             draw_contour(ax, picture, heat, contour_level(heat), color)
 
+# %% ../nbs/23_concepts.ipynb #c9d1c9da
+def peak_tokens(c: Concepts, atom: int, count: int = 4, among=None) -> Int[Tensor, ' q']:
+    "The token in which an atom fires most, in each of the images of `top_images`."
+    images = top_images(c, atom, count, among)
+    return images * c.per + c.acts.prefix + token_maps(c, atom, images).flatten(1).argmax(1)
+
+
+def nearest_tokens(acts: Activations, point: Float[Tensor, ' d'], count: int = 4) -> Int[Tensor, ' q']:
+    "The tokens nearest to a point, one an image, nearest first."
+    m = len(acts.labels)
+    distance = (acts.A.square().sum(1) - 2 * acts.A @ point).view(m, -1)[:, acts.prefix:]  # and what all share
+    nearest = distance.min(1)
+    images = nearest.values.argsort()[:count]
+    return images * (len(acts.A) // m) + acts.prefix + nearest.indices[images]
+
+
+def surroundings(picture: np.ndarray, grid: tuple[int, int], place: int, context: int = 2) -> tuple:
+    "A cell of a picture with `context` more on each side, moved inside at the edge; x, y, width, height of it there."
+    (H, W), corner, parts = picture.shape[:2], [], []
+    for i, cells, full in zip(divmod(place, grid[1]), grid, (H, W)):
+        many = min(2 * context + 1, cells)
+        first = int(np.clip(i - context, 0, cells - many))
+        parts.append(slice(first * full // cells, (first + many) * full // cells))
+        corner.append(i * full / cells - first * full // cells)
+    return picture[tuple(parts)], (corner[1], corner[0], W / grid[1], H / grid[0])
+
+# %% ../nbs/23_concepts.ipynb #036c6043
+def draw_patch(ax, acts: Activations, token: int, context: int = 2, color: str = YELLOW):
+    "A token's patch, framed, with what is around it."
+    needs('matplotlib', 'figures')
+    from matplotlib.patches import Rectangle
+
+    picture = acts.picture(acts.image[token])
+    part, (x, y, width, height) = surroundings(picture, acts.grid, acts.place(token), context)
+    empty_frame(ax, part.shape[0] / part.shape[1])
+    ax.imshow(part, cmap='gray', interpolation='nearest' if max(picture.shape) < 32 else None, aspect='auto')
+    for line, shade in ((2.6, 'k'), (1.3, color)):
+        frame = Rectangle((x - .5, y - .5), width, height, fill=False, edgecolor=shade, linewidth=line)
+        ax.add_patch(frame).set_clip_on(False)
+
+
+def draw_patches(axs, acts: Activations, tokens, context: int = 2, color: str = YELLOW):
+    "Several of them; axes left over stay empty, and the first says so where there is no token at all."
+    for ax in axs:
+        empty_frame(ax, acts.grid[0] / acts.grid[1])
+    for ax, token in zip(axs, tokens):
+        draw_patch(ax, acts, int(token), context, color)
+    if not len(tokens):
+        axs[0].text(.5, .5, 'never\nfires', ha='center', va='center', color='.4', transform=axs[0].transAxes)
+
+# %% ../nbs/23_concepts.ipynb #039fa591
+class Anatomy(NamedTuple):
+    "What an archetypal atom is the sum of: `weights @ C[points] + slack`."
+
+    points: Int[Tensor, ' p']
+    """Rows of C; first the one that adds most, in length."""
+    weights: Float[Tensor, ' p']
+    slack: Float[Tensor, ' d']
+
+
+@torch.no_grad()
+def anatomy(dictionary, atom: int) -> Anatomy:
+    "The parts of an atom of a `RelaxedArchetypalDictionary`, on the CPU."
+    atom = one_number('atom', atom, dictionary.nb_concepts)
+    dictionary.get_dictionary()  # brings the weights back to the simplex
+    scale, weights = dictionary.multiplier.exp().cpu(), dictionary.full_weights()[atom].cpu()
+    points = (weights * dictionary.C.cpu().norm(dim=1)).argsort(descending=True, stable=True)
+    return Anatomy(points, scale * weights[points], scale * dictionary.Relax[atom].cpu())
+
+
+def growing(parts: Anatomy, C: Float[Tensor, 'p d']) -> Float[Tensor, ' p']:
+    "The cosine with the atom of its first point, of its first two together, and so on, without the slack."
+    sums = (parts.weights[:, None] * C.cpu()[parts.points]).double().cumsum(0)
+    return F.cosine_similarity(sums, sums[-1:] + parts.slack.double())
+
 # %% ../nbs/23_concepts.ipynb #6e02c353
 def class_codes(c: Concepts) -> Float[Tensor, 'q k']:
     "The mean code of every atom over the tokens with a place, class by class."
@@ -381,12 +462,6 @@ def firing_rates(c: Concepts) -> Float[Tensor, ' k']:
     return c.codes.index.bincount(minlength=c.codes.width).double() / len(c.codes)
 
 
-def image_rates(c: Concepts) -> Float[Tensor, ' k']:
-    "Share of the images in which an atom fires."
-    pairs = torch.unique(c.codes.rows() // c.per * c.codes.width + c.codes.index)
-    return (pairs % c.codes.width).bincount(minlength=c.codes.width).double() / len(c.acts.labels)
-
-
 def spatial_correlation(maps: Float[Tensor, 'q h w']) -> Float[Tensor, 'lags_y lags_x']:
     "Mean product of the codes of two tokens by the step between them, over the variance; lag zero in the middle."
     q, h, w = maps.shape
@@ -482,15 +557,11 @@ def strengths(c: Concepts) -> Float[Tensor, ' k']:
     return torch.stack([p.sum() / (p > 0).sum().clamp_min(1) for p in found]) * c.D.norm(dim=1)
 
 
-def rare_atoms(c: Concepts, share: float = .1, least: int = 5) -> Int[Tensor, ' q']:
-    "The `share` of the atoms that fire in the fewest images, but in `least` of them; strongest first."
-    if not 0 < share <= 1:
-        raise ValueError(f"share: expected a number in (0, 1]; got {share!r}")
-    rate = image_rates(c)
-    known = (rate * len(c.acts.labels) >= least - .5).nonzero()[:, 0]
-    if not len(known):
-        raise ValueError(f"least: expected a number of images that some atom reaches; got {least}")
-    few = known[rate[known].argsort(stable=True)][:max(1, round(share * len(known)))]
+def rare_atoms(c: Concepts, most: float = .05, least: int = 5) -> Int[Tensor, ' q']:
+    "The atoms that fire in at most a share `most` of the images, but in `least` of them; strongest first, maybe none."
+    check_number('most', most, above=0, most=1)
+    images = (image_rates(c) * len(c.acts.labels)).round()
+    few = ((images >= check_positive('least', least)) & (images <= most * len(c.acts.labels))).nonzero()[:, 0]
     return few[strengths(c)[few].argsort(descending=True, stable=True)]
 
 # %% ../nbs/23_concepts.ipynb #acc4d701
