@@ -21,7 +21,8 @@ def _untrained(spec: dict, A: Float[Tensor, 'n d'], k: int, seed: int):
     return make_arm('ra', A, C, k, spec['top_k'], seed, **(dict(delta=0.) | options))
 
 # %% ../../nbs/30_anchors.ipynb #4248bfa9
-def train_anchored(specs: list, A: Float[Tensor, 'n d'], k: int, seed: int = 0, fit_args: dict | None = None) -> list:
+def train_anchored(specs: list, A: Float[Tensor, 'n d'], k: int, seed: int = 0, fit_args: dict | None = None,
+                   held_out: Float[Tensor, 'm d'] | None = None) -> list:
     """Train dictionaries on different points together; without `delta` a dictionary is a pure archetypal one.
 
     Parameters
@@ -31,6 +32,7 @@ def train_anchored(specs: list, A: Float[Tensor, 'n d'], k: int, seed: int = 0, 
     k : number of atoms
     seed : of encoder and batches
     fit_args : epochs, batch_size, … of `fit_many`, without rates
+    held_out : rows of other images, for `r2_held_out`
 
     Returns
     -------
@@ -42,4 +44,4 @@ def train_anchored(specs: list, A: Float[Tensor, 'n d'], k: int, seed: int = 0, 
     saes = [_untrained(spec, A, k, seed) for spec in specs]
     D0 = [atoms_of(sae) for sae in saes]
     fit_many(saes, A, lr=[spec.get('lr', 1e-3) for spec in specs], seed=seed, progress=False, **(fit_args or {}))
-    return [finished(sae, D, A, seed) for sae, D in zip(saes, D0)]
+    return [finished(sae, D, A, seed, held_out) for sae, D in zip(saes, D0)]
