@@ -68,11 +68,11 @@ def _by_unit(rows: list, name: str) -> dict:
 
 # %% ../../nbs/33_ledger.ipynb #fb5cd4d1
 def _at(rows: list, name: str, place: str) -> list:
-    "The rows with the smallest, middle or largest value of a column; of two in the middle the smaller."
+    "The rows with the smallest, middle or largest value of a column; of two in the middle the larger."
     values = sorted({row[name] for row in rows if _is_number(row.get(name))})
     if not values:
         return []
-    wanted = {'smallest': values[0], 'middle': values[(len(values) - 1) // 2], 'largest': values[-1]}
+    wanted = {'smallest': values[0], 'middle': values[len(values) // 2], 'largest': values[-1]}
     return where(rows, **{name: wanted[place]})
 
 
@@ -377,6 +377,9 @@ def _untestable(figures: dict, entry: dict, source: str, numbers: list) -> str:
         most = max(row[name] for row in _matching(figure['rows'], _ask(entry, 'left')['rows'], None, (name,)))
         if most < least:
             reasons.append(f'{name} gets to {most:g}, the claim is about {least:g} and more')
+    same = numbers[0] == numbers[1] or numbers[:2] == numbers[2:]
+    if same and not entry.get('every'):
+        reasons.append('nothing to compare it with: one value only')
     for i, number in enumerate(numbers):
         once = bool(entry.get('every')) or ('left', 'right')[i % 2] in entry.get('once', [])
         reasons += [too_few(number, once), too_dead(number)]
