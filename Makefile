@@ -3,6 +3,7 @@
 # make outputs   run all chapters at SCALE and put their outputs into the notebooks
 # make soak      long runs of faults: kills, damaged files, fuzzed files, bad input (hours; results beside them)
 # make mutants   small deliberate bugs, and which test notices each (an hour; the result is tests/soak/mutants.json)
+# make redraw    draw figures anew from the numbers in figures/, NAMES='speed_scaling ...'
 # make readme    render README.md from nbs/index.ipynb
 # make export    write archsae/ from nbs/, and clean the notebooks
 # make clean     remove what can be made again
@@ -20,7 +21,9 @@ ARGS ?=
 BIN = $(VENV)/bin
 READY = $(VENV)/archsae-ready
 
-.PHONY: figures outputs test soak mutants readme export clean setup
+NAMES ?=
+
+.PHONY: figures outputs test soak mutants redraw readme export clean setup
 
 figures: $(READY)
 	@$(BIN)/archsae_figures --scale '$(SCALE)' --jobs '$(JOBS)' $(if $(FIGURES),--figures '$(FIGURES)') $(if $(OUT),--out '$(OUT)') $(ARGS)
@@ -36,6 +39,9 @@ soak: $(READY)
 
 mutants: $(READY)
 	@$(BIN)/python .ci/mutants.py --jobs '$(JOBS)' $(ARGS)
+
+redraw: $(READY)
+	@$(BIN)/python .ci/redraw.py $(NAMES)
 
 readme: $(READY)
 	@$(BIN)/python .ci/readme.py

@@ -1,15 +1,19 @@
 """redraw.py NAME [NAME ...] [--figures FOLDER]: draw figures anew from the numbers in their JSON.
 
 The drawing of NAME is the function `picture_NAME(rows, params)` of the notebook that declares the figure. It runs with
-those imports, functions and constants of its notebook that it needs, and nothing else; `rows` stay as they are."""
+those imports, functions and constants of its notebook that it needs, and nothing else; `rows` stay as they are. Without
+a folder, the picture among the notebook's outputs is replaced, too."""
 import argparse
 import ast
+import base64
+import io
 import json
 import symtable
 import sys
 from pathlib import Path
 import matplotlib
 from archsae.book.scales import read_figure, redraw_figure, use_style
+from archsae.files import replacing
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -58,30 +62,48 @@ def needed(wanted: str, code: list) -> list:
     return sorted(found)
 
 
-def drawing_of(name: str):
-    "The function that draws a figure."
-    base, found = name.split('.')[0], None
+def drawing_of(name: str) -> tuple:
+    "The function that draws a figure, and the notebook that it is in."
+    wanted = f"picture_{name.split('.')[0]}"
     for path in sorted((ROOT/'nbs').glob('*.ipynb')):
         code = statements(path)
-        if any(f'picture_{base}' in made_by(source) for source, _ in code):
+        if any(wanted in made_by(source) for source, _ in code):
             found = {'__name__': path.stem}
-            for i in needed(f'picture_{base}', code):
+            for i in needed(wanted, code):
                 exec(compile(code[i][0], f'{path.name}, statement {i}', 'exec'), found)
-    if found is None:
-        raise ValueError(f'name: expected a figure whose notebook defines picture_{base}(rows, params); got {name!r}')
-    return found[f'picture_{base}']
+            return found[wanted], path
+    raise ValueError(f'name: expected a figure whose notebook defines {wanted}(rows, params); got {name!r}')
+
+
+def show_in(notebook: Path, name: str, fig):
+    "Put a picture in the place of the one that the cell with `picture_NAME` shows."
+    nb = json.loads(notebook.read_text(encoding='utf-8'))
+    file = io.BytesIO()
+    fig.savefig(file, dpi=80, metadata={'Software': None})
+    for cell in nb['cells']:
+        if f'def picture_{name}(' not in ''.join(cell['source']):
+            continue
+        for output in cell['outputs']:
+            if 'image/png' in output.get('data', {}):
+                output['data']['image/png'] = base64.b64encode(file.getvalue()).decode()
+    with replacing(notebook) as part:
+        part.write_text(json.dumps(nb, indent=1, ensure_ascii=False, sort_keys=True) + '\n', encoding='utf-8')
 
 
 if __name__ == '__main__':
     cli = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     cli.add_argument('names', nargs='+')
-    cli.add_argument('--figures', type=Path, default=ROOT/'figures')
+    cli.add_argument('--figures', type=Path)
     a = cli.parse_args()
     matplotlib.use('agg')
     use_style()
     for name in a.names:
         try:
             about = read_figure(name, a.figures)
-            print(redraw_figure(drawing_of(name)(about['rows'], about['params']), name, a.figures))
+            draw, notebook = drawing_of(name)
+            fig = draw(about['rows'], about['params'])
+            print(redraw_figure(fig, name, a.figures))
+            if a.figures is None and '.' not in name:
+                show_in(notebook, name, fig)
         except (ValueError, FileNotFoundError) as e:
             sys.exit(f'{type(e).__name__}: {e}')
