@@ -50,7 +50,7 @@ def redrawable():
 def test_a_picture_is_drawn_again_from_its_numbers(shell, tmp_path):
     "All of them: the numbers stay as they are to the byte, and so does the picture where nothing about it changed."
     names = redrawable()
-    assert len(names) >= 8
+    assert len(names) >= 5
     for name in names:
         for kind in ('json', 'png'):
             shutil.copy(ROOT/f'figures/{name}.{kind}', tmp_path)
