@@ -218,10 +218,19 @@ def climb(score, found: dict, most: int = 3) -> float:
         best = max(found, key=found.get)
     return best
 
+# %% ../../nbs/16_arms.ipynb #2d8be2b0
+MANY_DEAD = .1
+
+
+def merit(scores: dict, name: str = 'r2_held_out') -> float:
+    "What a rate is chosen by: R², but below any R² where many atoms never fire, and then the fewer the better."
+    dead = scores['dead']
+    return scores[name] if dead <= MANY_DEAD else -1 - dead
+
 # %% ../../nbs/16_arms.ipynb #a498561f
 def tune_rates(specs: dict, A: Float[Tensor, 'n d'], C: Float[Tensor, 'p d'], k: int, top_k: int, seed: int,
                fit_args: dict, rates, choose: Float[Tensor, 'm d'] | None = None, tried: dict | None = None) -> dict:
-    """The rate with the best R² for each of several arms; those of the list are trained together.
+    """The best rate for each of several arms, see `merit`; those of the list are trained together.
 
     Parameters
     ----------
@@ -230,7 +239,7 @@ def tune_rates(specs: dict, A: Float[Tensor, 'n d'], C: Float[Tensor, 'p d'], k:
     fit_args : epochs, batch_size, … of `fit_many`, without rates
     rates : to choose from, at first; a single one is taken as it is
     choose : (m, d) the rows of other images whose R² counts; those of the training where not given
-    tried : filled with name -> rate -> R², of all that were tried
+    tried : filled with name -> rate -> merit, of all that were tried
 
     Returns
     -------
@@ -238,17 +247,17 @@ def tune_rates(specs: dict, A: Float[Tensor, 'n d'], C: Float[Tensor, 'p d'], k:
     """
     names = [name for name, spec in specs.items() if spec['arm'] != 'k-means' and len(rates) > 1]
 
-    def r2(pairs):
+    def merits(pairs):
         some = [specs[name] | dict(lr=lr) for name, lr in pairs]
         runs = run_together(some, A, C, k, top_k, seed, fit_args, choose)
-        return [run.scores['r2' if choose is None else 'r2_held_out'] for run in runs]
+        return [merit(run.scores, 'r2' if choose is None else 'r2_held_out') for run in runs]
 
     pairs = [(name, lr) for name in names for lr in rates]
-    listed = dict(zip(pairs, r2(pairs))) if pairs else {}
+    listed = dict(zip(pairs, merits(pairs))) if pairs else {}
     best = dict.fromkeys(specs, rates[0])
     for name in names:
         found = {lr: listed[name, lr] for lr in rates}
-        best[name] = climb(lambda lr: r2([(name, lr)])[0], found)
+        best[name] = climb(lambda lr: merits([(name, lr)])[0], found)
         if tried is not None:
             tried[name] = dict(sorted(found.items()))
     return best
