@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from .arms import climb
+from .arms import climb, merit
 from .scales import column, mean_sd, where
 from ..family import SparseDictionary
 from ..stability import pairwise, stability_null
@@ -80,11 +80,11 @@ class Tuned(NamedTuple):
     "A learning rate, and what it was chosen from."
     lr: float
     tried: dict
-    "rate -> R² on the documents kept for choosing; None where there was nothing to choose"
+    "rate -> `merit` on the documents kept for choosing; None where there was nothing to choose"
 
 
 def tune_family(make, decoder: str, seed: int, train: dict, choose: dict, rates, **changes) -> Tuned:
-    """The learning rate with the best explained variance on `choose`, by runs of a third of the steps.
+    """The learning rate with the best `merit` on `choose`, by runs of a third of the steps.
 
     Parameters
     ----------
@@ -96,12 +96,13 @@ def tune_family(make, decoder: str, seed: int, train: dict, choose: dict, rates,
         return Tuned(rates[0], {rates[0]: None})
     short = UPSTREAM | changes | dict(steps=max(changes['steps'] // 3, 1))
 
-    def r2(lr):
+    def score(lr):
         model = make(decoder, seed)
         fit(model, train, seed=seed, progress=False, lr=lr, **short)
-        return evaluate(model, choose, batch_size=1024)['r2']
-    tried = {lr: r2(lr) for lr in rates}
-    return Tuned(climb(r2, tried), tried)
+        r2, dead = evaluate(model, choose, batch_size=1024)['r2'], evaluate(model, train, batch_size=1024)['dead']
+        return merit(dict(r2_held_out=r2, dead=dead))
+    tried = {lr: score(lr) for lr in rates}
+    return Tuned(climb(score, tried), tried)
 
 # %% ../../nbs/26_family_runs.ipynb #0520ca92
 FIT = ('r2', 'r2_held_out', 'l0', 'dead')
