@@ -9,13 +9,14 @@ __all__ = ['LEFT_OUT', 'PASSES_OF_KMEANS', 'Training', 'Fit', 'Data', 'cost', 'e
 import ast
 import functools
 import math
+from pathlib import Path
 from typing import Callable, NamedTuple
 from archsae.book.arms import ARMS
 from archsae.book.bench import Shape, bench, numbers_moved, operations
 from archsae.book.identifiability import SAES
 from archsae.book.plausibility import TABLE2_METHODS
-from archsae.book.scales import sizes
-from archsae.core import cache_folder, memory_for_activations, pick_device
+from archsae.book.scales import sizes, table_file
+from archsae.core import cache_folder, memory_for_activations, pick_device, project_root
 from archsae.files import field, read_json
 
 # %% ../../nbs/A5_estimate.ipynb #194e0e06
@@ -49,6 +50,7 @@ class Training(NamedTuple):
     n: int | None = None  # rows; all of the source where not given
     d: int | None = None  # their width; the source's where not given
     support: int | None = None  # points an atom may mix, if not all
+    copies: int = 1  # dictionaries that are trained in one: a cross-layer transcoder has one for each pair of layers
 
 
 class Fit(NamedTuple):
@@ -66,6 +68,7 @@ class Data(NamedTuple):
     tokens: int
     d: int
     operations: float = 0.  # of the network, for all images
+    layers: int = 1  # of a language model
 
     @property
     def per_image(self) -> int:
@@ -82,13 +85,24 @@ def _mixes_points(arm: str) -> bool:
     return ARMS[arm].dictionary in ('archetypal', 'W C + Λ')
 
 
+def _for_training(data: Data, images: int | None = None, share: float = .8) -> int:
+    "The tokens of the first part of a source, or of so many of its images; the rest is for choosing and testing."
+    return round(share * min(images or data.images, data.images)) * data.per_image
+
+
+def _in_steps(steps: int, batch: int) -> dict:
+    "The rows of a training that is counted in steps: one epoch of them."
+    return dict(epochs=1, batch=batch, n=max(steps, 1) * batch)
+
+
 def _trained(s: dict, arms, runs: int, active: int, **more) -> list:
     "A training for each arm of chapter `arms`; k-means is not trained."
     found = []
     for arm in arms:
         if arm != 'k-means' and runs:
             p = s['p'] if _mixes_points(arm) else 0
-            found.append(Training(runs, s['k'], p, active, s['epochs'], s['batch_size'], **more))
+            shape = dict(epochs=s['epochs'], batch=s['batch_size']) | more
+            found.append(Training(runs, s['k'], p, active, **shape))
     return found
 
 
@@ -97,125 +111,209 @@ def _middle(values: list):
 
 
 def arms_work(s: dict, data: Data) -> list:
-    "Chapter `arms`: tuning, Fig. 3, the frontier, other data."
-    middle = _middle(s['levels'])
+    "Chapter `arms`: tuning, Fig. 3, steps, the frontier, other data."
+    middle, n = _middle(s['levels']), _for_training(data, s['images'])
     trained = [arm for arm in s['arms'] if arm != 'k-means']
-    work = _trained(s, dict.fromkeys((*trained, 'D free, own k-means')), _choices(s['rates']), middle)
+    work = _trained(s, s['arms_tuned'], _choices(s['rates']), middle, n=n)
     for level in s['levels']:
         here = trained if level == middle else [arm for arm in trained if arm in s['arms_other_levels']]
-        work += _trained(s, here, s['runs'], level)
-    work += _trained(s, [arm for arm in trained if arm in s['arms_uncentered']], s['runs'], middle)
+        work += _trained(s, here, s['runs'], level, n=n)
+    work += _trained(s, [arm for arm in trained if arm in s['arms_uncentered']], s['runs'], middle, n=n)
+    others = [budget for budget in s['budgets'] if budget != 1]
+    for budget in others:
+        epochs = budget * s['epochs']
+        work += _trained(s, s['arms_budgets'], s['budget_runs'], middle, n=n, epochs=epochs)
     frontier = ['topk, own k-means', 'D free, own k-means', *['ra, own C'] * len(s['rhos'])]
-    work += _trained(s, frontier * len(s['rates_dictionary']), s['runs'], middle)
+    work += _trained(s, frontier * len(s['rates_dictionary']), s['runs'], middle, n=n)
     beyond = [arm for arm in trained if arm in s['arms_beyond']]
-    conditions = 4
-    work += _trained(s, beyond, conditions * s['runs'], middle)
+    conditions = len(s['conditions'])
+    work += _trained(s, beyond, conditions * s['runs'], middle, n=n)
     plans = len(s['levels']) + 1
-    return [*work, Fit(3 + s['runs'] * (plans + conditions + 1), s['p'])]
+    return [*work, Fit(3 + s['runs'] * (plans + conditions + 1) + s['budget_runs'] * len(others), s['p'], n)]
 
 
 def delta_work(s: dict, data: Data) -> list:
-    "Chapter `delta`: the sweep, rules, starts, local hulls."
-    work = _trained(s, ('topk', 'topk, own k-means', 'ra'), _choices(s['rates']), s['top_k'])
-    work += _trained(s, ('topk', 'topk, own k-means'), s['runs'], s['top_k'])
-    settings = len(s['deltas']) + len(s['rhos']) + len(s['rule_deltas']) * (len(s['rules']) - 1) + len(s['inits'])
-    work += _trained(s, ('ra',), 2 * settings * s['runs'], s['top_k'])  # with the shared points, and with own ones
-    for support in s['supports']:
-        if support < s['k']:
-            work += _trained(s, ('ra, own C',), 3 * s['runs'], s['top_k'], support=support)
-    work += _trained(s, ('ra, own C',), 2 * s['runs'], s['top_k'])
-    return [*work, Fit(2 + s['runs'], s['p'])]
+    "Chapter `delta`: rates, the sweep, rules, local hulls."
+    n, runs, active = _for_training(data, s['images']), s['runs'], s['top_k']
+    work = _trained(s, s['arms_tuned'], _choices(s['rates']), active, n=n)
+    work += _trained(s, ('topk', 'topk, own k-means'), runs, active, n=n)
+    settings = len(s['deltas']) + len(s['rhos']) + len(s['rule_deltas']) * (len(s['rules']) - 1)
+    work += _trained(s, s['arms'], settings * runs, active, n=n)
+    supports = [m for m in s['supports'] if m < s['k']]
+    for m in supports:
+        work += _trained(s, ('ra, own C',), len(s['looks']) * runs, active, n=n, support=m)
+    whole = sum('fixed' not in look for look in s['looks'])
+    work += _trained(s, ('ra, own C',), whole * runs, active, n=n)
+    return [*work, Fit(1 + runs, s['p'], n)]
 
 # %% ../../nbs/A5_estimate.ipynb #bdd3fc2c
 def factorizations_work(s: dict, data: Data) -> list:
-    "Chapter `factorizations`: rates, the curves of Fig. 2, Table 1, efforts."
-    images = s['images'][0] if s['images'] else round(.8 * data.images)
-    n = min(images * data.per_image, s['limit'] or math.inf)
+    "Chapter `factorizations`: rates at half the steps, the curves of Fig. 2, Table 1, efforts, numbers of images."
+    rates = {'Vanilla': 'rates_vanilla', 'TopK': 'rates_topk', 'Jump': 'rates_jump', 'RA-SAE': 'rates_archetypal'}
 
-    def of(name, runs, level, epochs=s['epochs'], share=1.):
-        p = s['k'] if 'RA' in name else 0
-        return Training(runs, s['k'], p, level, epochs, s['batch_size'], int(n * share))
+    def of(name, runs, level, effort=1.):
+        p = s['k'] if name in ('RA-SAE', 'A-SAE') else 0
+        return Training(runs, s['k'], p, level, **_in_steps(round(effort * s['steps']), s['batch_size']))
 
-    middle, usual = _middle(s['top_ks']), max(s['k'] // 10, 1)
-    rates, thresholds = len(s['rates']), len(s['threshold_rates'])
-    work = [of(name, rates, middle, share=.8) for name in ('Vanilla', 'TopK', 'RA-SAE')]
-    work.append(of('Jump', rates * thresholds, middle, share=.8))
-    work += [of('Vanilla', s['runs'], usual) for _ in s['penalties_vanilla']]
-    work += [of('Jump', s['runs'], usual) for _ in s['penalties_jump']]
-    work += [of(name, s['runs'], level) for level in s['top_ks'] for name in ('TopK', 'RA-SAE')]
-    table1 = ['Vanilla', 'Jump', 'RA-SAE, own C']
-    table1 += [] if usual in s['top_ks'] else ['TopK', 'RA-SAE']
-    work += [of(name, s['runs'], usual) for name in table1]
-    work += [of('TopK', 1, middle, max(int(s['epochs'] * effort), 1)) for effort in s['efforts']]
-    return [*work, Fit(1 + 3 * s['runs'], s['k'], n), *([Fit(1, s['points'], n)] if s['points'] else [])]
+    names = (*rates, 'A-SAE')
+    work = [of(name, _choices(s[key]), s['level'], .5) for name, key in rates.items()]
+    work += [of(name, s['runs'], s['level']) for name in (*names, 'RA-SAE')]  # and once with points of its own
+    others = [level for level in s['levels'] if level != s['level']]
+    work += [of(name, s['runs_other'], level) for level in others for name in names if name in s['methods_other']]
+    for name in names:
+        if name in s['methods_effort']:
+            work += [of(name, 1, s['level'], effort) for effort in s['efforts']]
+    numbers = [n for n in s['images_tried'] if n < data.images]
+    work += [of(name, len(numbers), s['level']) for name in ('TopK', 'RA-SAE')]
+    return [*work, Fit(1 + 3 * s['runs'] + len(numbers), s['k'], min(s['rows_kmeans'], data.tokens))]
 
 
 def plausibility_work(s: dict, data: Data) -> list:
-    "Chapter `plausibility`: every method at every size."
-    p = max(s['p'], *s['ks'])
+    "Chapter `plausibility`: rates, every method at every size, and whether that was long enough."
+    n = _for_training(data, s['images'], s['shares'][0] / sum(s['shares']))
+    from_points = min(n, s['points_from'])
+    p = min(max(s['p'], *s['ks']), from_points)
 
-    def of(k, runs):
-        arms = [arm for arm, _ in TABLE2_METHODS.values()]
-        return [Training(runs, k, p if arm == 'ra' else 0, s['top_k'], s['epochs'], s['batch_size']) for arm in arms]
+    def of(k, runs, epochs, methods=s['methods']):
+        found = []
+        for name in methods:
+            points = p if TABLE2_METHODS[name][0] == 'ra' else 0
+            found.append(Training(runs, k, points, s['top_k'], epochs, s['batch_size'], n))
+        return found
 
     tuned_at = min(s['ks'], key=lambda k: abs(k - 256))
-    work = of(tuned_at, _choices(s['rates']))
+    work = of(tuned_at, _choices(s['rates']), max(s['epochs'] // s['tune_share'], 1))
+    for factor in s['factors']:
+        work += of(s['ks'][0], 1, max(round(factor * s['epochs']), 1), s['factor_methods'])
     for k in s['ks']:
-        work += of(k, s['runs'])
-    return [*work, Fit(s['runs'], p)]
+        work += of(k, s['runs'], s['epochs'])
+    return [*work, Fit(s['runs'], p, from_points)]
 
 
 def identifiability_work(s: dict, data: Data) -> list:
-    "Chapter `identifiability`: penalties, rates, the table. Objects are 10 to 20 a family, 17 in most."
+    "Chapter `identifiability`: penalties, rates, enough epochs?, the table. Objects are 10 to 20 a family, 17 in most."
     families = len(s['families']) or 12
+    chosen_on = round(.8 * s['n'])
 
-    def of(name, runs, epochs):
+    def of(name, runs, epochs, n):
         p = s['p'] if name in ('A-SAE', 'RA-SAE') else 17 if 'centroids' in name else 0
-        return Training(runs, 17, p, s['top_k'], epochs, s['batch_size'], s['n'], 1280)
+        return Training(runs, 17, p, s['top_k'], epochs, s['batch_size'], n, 1280)
 
-    short = max(s['epochs'] // 3, 1)
-    work = [of(name, 1, short) for name in ('Vanilla', 'Jump')]  # more, if the first penalty leaves too many codes
-    work += [of(name, len(s['rates']), short) for name in SAES]
-    work += [of(name, families * s['runs'], s['epochs']) for name in (*SAES, 'TopK, rate of A-SAE')]
+    work = [of(name, 1, s['epochs'], chosen_on) for name in ('Vanilla', 'Jump')]  # more, if it leaves too many codes
+    work += [of(name, len(s['rates']), s['epochs'], chosen_on) for name in SAES]
+    work += [of(name, 1, sum(s['factors']) * s['epochs'], chosen_on) for name in SAES]
+    work += [of(name, families * s['runs'], s['epochs'], s['n']) for name in (*SAES, 'TopK, rate of A-SAE')]
     return work
 
 # %% ../../nbs/A5_estimate.ipynb #106ecb00
 def concepts_work(s: dict, data: Data) -> list:
     "Chapter `concepts`: rates of two arms, then four arms; the first seed's own points are the shared ones."
     arms = ('topk', 'topk, own k-means', 'ra, own C')
-    n = min(s['images'] or data.images, data.images) * data.per_image
+    n = _for_training(data, s['images'], s['shares'][0] / sum(s['shares']))
     s = s | dict(p=s['k'])
-    work = _trained(s, ('topk', 'ra'), _choices(s['rates']), s['top_k'], n=n)
+    work = _trained(s, ('topk', 'ra'), _choices(s['rates']), s['top_k'], n=n, epochs=s['tune_epochs'])
     work += _trained(s, arms, s['runs'], s['top_k'], n=n)
     work += _trained(s, ('ra',), s['runs'] - 1, s['top_k'], n=n)
-    return [*work, Fit(s['runs'], s['k'], n)]
+    return [*work, Fit(1 + s['runs'], s['k'], n)]
 
 
 def anchors_work(s: dict, data: Data) -> list:
-    "Chapter `anchors`: Fig. 11, and the number of points."
-    n = min(s['images'], data.images) * data.per_image
-    levels = [max(round((1 - sparsity) * s['k']), 1) for sparsity in s['sparsities']]
+    "Chapter `anchors`: rates at half the steps, Fig. 11, and the number of points."
+    n = _for_training(data, s['images'])
+    rows = min(s['rows'] or n, n)
+    middle, hows = _middle(s['levels']), [*s['selectors'], 'topk']
 
-    def of(runs, p, level):
-        return Training(runs, s['k'], p, level, s['epochs'], s['batch_size'], n)
+    def of(how, runs, level, share=1., p=s['p']):
+        points = 0 if how == 'topk' else p
+        return Training(runs, s['k'], points, level, **_in_steps(round(share * s['steps']), s['batch_size']))
 
-    hows = [*s['selectors'], 'topk']
-    points = {how: 0 if how == 'topk' else s['p'] for how in hows}
-    work = [of(_choices(s['rates']), points[how], _middle(levels)) for how in hows]
-    work += [of(s['runs'], points[how], level) for how in hows for level in levels]
-    few = max(round(.03 * s['k']), 1)
-    numbers = [p for p in s['ps'] if p <= n / 4]
-    work += [of(3 * s['runs'], p, few) for p in numbers] + [of(s['runs'], 0, few)]
-    return [*work, Fit(s['runs'] + 1, s['p'], n), *(Fit(s['runs'], p, n) for p in numbers)]
+    work = [of(how, _choices(s['rates']), middle, .5) for how in s['tuned']]
+    work += [of(how, s['runs'], middle) for how in hows]
+    others = [level for level in s['levels'] if level != middle]
+    work += [of(how, s['runs_other'], level) for level in others for how in s['selectors_other']]
+    numbers = [p for p in s['ps'] if p <= rows // 4]
+    for p in numbers:
+        kinds = [kind for kind in s['kinds'] if (kind, p) != ('δ = 0', s['p'])]  # that one is in Fig. 11
+        work.append(of('kmeans', len(kinds) * s['runs_number'], middle, p=p))
+    fits = [Fit(s['runs_number'], p, rows) for p in numbers if p != s['p']]
+    return [*work, Fit(s['runs'] + 1, s['p'], rows), *fits]
 
 
-WORK = dict(arms=arms_work, delta=delta_work, factorizations=factorizations_work, plausibility=plausibility_work,
-            identifiability=identifiability_work, concepts=concepts_work, anchors=anchors_work)
+def distillation_work(s: dict, data: Data) -> list:
+    "Chapter `distillation`: k-means at the numbers of points of two figures."
+    return [Fit(4, p) for p in (4, 16, 64, 256, 1024, 256, 1024, 4096, 32_000) if 4 * p <= data.tokens]
+
+# %% ../../nbs/A5_estimate.ipynb #5d8d65f0
+def language_work(s: dict, data: Data) -> list:
+    "Chapter `language`: rates, arms, two of them uncentred, the curve along the rates, the sweep over deltas."
+    archetypal = {'ra', 'ra, own C'}
+    free = ('topk', 'topk, own k-means', 'D free, own k-means')
+
+    def of(arm, runs, steps):
+        return Training(runs, s['k'], s['p'] if arm in archetypal else 0, s['top_k'], d=data.d,
+                        **_in_steps(steps, s['batch_size']))
+
+    long, short = s['stability_steps'], s['ablation_steps']
+    work = [of(arm, _choices(s['rates']), long) for arm in (*free, 'ra')]
+    work += [of(arm, s['seeds'], long) for arm in (*free, 'topk, k-means', 'ra', 'ra, own C')]
+    work += [of(arm, s['seeds'], long) for arm in ('topk', 'ra')]
+    others = len(s['rates_curve']) - 1
+    work += [of(arm, others * s['seeds'], long) for arm in (*free, 'ra, own C')]
+    work += [of(arm, len(s['deltas']) * s['ablation_seeds'], short) for arm in ('ra', 'ra, own C')]
+    work += [of(arm, s['ablation_seeds'], short) for arm in free[:2]]
+    tokens = s['tokens'] or s['texts'] * s['context']
+    own = 3 * s['seeds'] + others * 3 * s['seeds'] + (len(s['deltas']) + 1) * s['ablation_seeds']
+    return [*work, Fit(2 + own, s['p'], tokens)]
+
+# %% ../../nbs/A5_estimate.ipynb #8c93b2b4
+def _of_family(s: dict, data: Data, arms, tuned: float, batch: int, copies: int = 1) -> list:
+    "Rates, at a share of the steps, and runs of each arm; archetypal ones mix as many points as they have atoms."
+    work = []
+    for arm in arms:
+        p = s['F'] if arm.startswith(('archetypal', 'local hull')) else 0
+        shape = dict(k=s['F'], p=p, active=s['k'], d=data.d, copies=copies)
+        shape |= dict(support=64) if arm == 'local hull' else {}
+        work.append(Training(_choices(s['rates']), **shape, **_in_steps(round(tuned * s['steps']), batch)))
+        work.append(Training(s['seeds'], **shape, **_in_steps(s['steps'], batch)))
+    return work
+
+
+def transcoder_work(s: dict, data: Data) -> list:
+    "Chapter `transcoder`: an SAE and a transcoder of one MLP, four decoders each."
+    arms = ('plain', 'anchor start', 'archetypal', 'local hull')
+    return 2 * [*_of_family(s, data, arms, 1 / 3, s['batch_size']), Fit(s['seeds'], s['F'], s['tokens'])]
+
+
+def crosslayer_work(s: dict, data: Data) -> list:
+    "Chapter `crosslayer`: all layers at once."
+    arms = ('plain', 'anchor start', 'archetypal', 'archetypal, δ 0.3')
+    pairs = data.layers * (data.layers + 1) // 2
+    work = _of_family(s, data, arms, s['tuning'] / s['steps'], s['batch_size'], pairs)
+    return [*work, Fit(s['seeds'] * data.layers, s['F'], s['tokens'])]
+
+
+def lorsa_work(s: dict, data: Data) -> list:
+    "Chapter `lorsa`: four starts; with AuxK, one run each without, two starts with atoms of norm 1."
+    batch = s['batch_size'] * data.per_image
+    starts = ('random', 'plain', 'anchor start', 'archetypal')
+    once = s | dict(rates=s['rates'][:1])
+    work = _of_family(s, data, starts, 1 / 3, batch)
+    work += _of_family(once | dict(seeds=1), data, starts, 1, batch)
+    work += _of_family(once, data, starts[2:], 1, batch)
+    return [*work, Fit(s['seeds'], s['F'], s['contexts'] * data.per_image)]
+
+
+WORK = dict(
+    arms=arms_work, delta=delta_work, factorizations=factorizations_work, plausibility=plausibility_work,
+    identifiability=identifiability_work, concepts=concepts_work, anchors=anchors_work, distillation=distillation_work,
+    language=language_work, transcoder=transcoder_work, crosslayer=crosslayer_work, lorsa=lorsa_work,
+)
 
 
 def work_of(chapter: str, scale: str, source: str, data: Data, changes: dict | None = None) -> list:
     "The trainings and fits of a chapter."
-    s = sizes(chapter, scale, source, data.d, **(changes or {}))
+    has_sizes = table_file(f'sizes/{chapter}.toml').is_file()
+    s = sizes(chapter, scale, source, data.d, **(changes or {})) if has_sizes else {}
     return [w for w in WORK[chapter](s, data) if not isinstance(w, Training) or w.runs]
 
 # %% ../../nbs/A5_estimate.ipynb #fefb1f4d
@@ -239,19 +337,66 @@ def shape_of_model(model: str) -> tuple:
     return tokens.shape[1] - before, tokens.shape[2], counter.get_total_flops()
 
 
+def language_of(source: str) -> tuple:
+    "Width, layers and tokens of a context of the language model that a source names."
+    from archsae.language import RECIPE
+    from archsae.vision import data_folder
+
+    kind, *rest = source.split(':', 3)
+    if kind == 'text' and not rest:
+        return RECIPE['width'], RECIPE['layers'], RECIPE['context']
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(rest[0] if rest else data_folder()/'minilm_l6')
+    return config.hidden_size, config.num_hidden_layers, 128
+
+
+def count_contexts() -> int:
+    "How many contexts the texts of source minilm make."
+    from transformers import AutoTokenizer
+    from archsae.sources import articles_in, contexts_of
+    from archsae.vision import data_folder
+
+    here = data_folder()
+    lines = []
+    for name in ('wikitext2_valid.txt', 'wikitext2_test.txt'):
+        lines += (here/'wikitext2'/name).read_text(encoding='utf-8').splitlines(True)
+    tokenizer = AutoTokenizer.from_pretrained(here/'minilm_l6')
+    return len(contexts_of(tokenizer, articles_in(lines)[0], 128)[0])
+
+
+def count_images(source: str) -> int:
+    "How many pictures a named source has, without opening one."
+    from archsae.sources import NEEDED
+    from archsae.vision import data_folder, image_files
+
+    folders = [data_folder()/name for name in NEEDED[source] if not Path(name).suffix]
+    return sum(len(image_files(folder)[0]) for folder in folders)
+
+
 @functools.cache
 def data_of(source: str) -> Data:
-    "How much a source holds."
+    "How much a source holds; of a language model's texts one context, since its chapters count steps."
     from archsae.sources import load_source
     from archsae.vision import image_files
 
     kind, *rest = source.split(':', 3)
-    if kind != 'images':
-        acts = load_source(source)  # small, and from the cache
-        return Data(len(acts.labels), *acts.A.shape)
-    tokens, d, ops = shape_of_model(rest[0])
-    images = len(image_files(rest[1])[0])
-    return Data(images, images * tokens, d, images * ops)
+    if kind == 'text':
+        width, layers, context = language_of(source)
+        return Data(1, context, width, layers=layers)
+    if kind == 'images':
+        tokens, d, ops = shape_of_model(rest[0])
+        images = len(image_files(rest[1])[0])
+        return Data(images, images * tokens, d, images * ops)
+    few = load_source(source) if kind == 'digits' else load_source(source, limit=6)
+    shape = len(few.A) // len(few.labels), few.A.shape[1]
+    if kind == 'digits':
+        return Data(len(few.labels), *few.A.shape)
+    if kind == 'minilm':
+        m, layers = count_contexts(), language_of(source)[1]
+        return Data(m, m * shape[0], shape[1], layers=layers)
+    m = count_images(source)
+    return Data(m, m * shape[0], shape[1])
 
 # %% ../../nbs/A5_estimate.ipynb #cdd21994
 MEASURED_BY = {
@@ -272,7 +417,7 @@ def train_operations(t: Training, n: int, d: int) -> tuple:
     "Operations and bytes of all runs: steps, times what a step costs."
     n, d = t.n or n, t.d or d
     shape, family = Shape(min(t.batch, n), d, t.k, t.p, t.active, t.support or 64), family_of(t)
-    steps = t.runs * t.epochs * n / shape.B
+    steps = t.copies * t.runs * t.epochs * n / shape.B
     return steps * operations(shape, family), steps * 4 * numbers_moved(shape, family)
 
 
@@ -313,9 +458,37 @@ def step_rate(shape: Shape, family: str, device: str) -> Rate:
     product = 2 * shape.B * shape.d * shape.k / ms['encoder product'] * 1e3
     return Rate(operations(shape, family) / ms[name] * 1e3, product, ms[name])
 
+# %% ../../nbs/A5_estimate.ipynb #442741c4
+LONGER = dict(
+    codes=14,  # as many times the products that are timed
+    bench=8,  # 3.8 times the atoms, twice the rounds
+)
+WITHOUT_A_CLOCK = 60.  # seconds
+
+
+@functools.cache
+def clocks() -> dict:
+    "Seconds that the committed figures of a chapter took: chapter -> source -> seconds of the last that was drawn."
+    found = {}
+    for picture in sorted((project_root()/'figures').glob('*.png')):
+        figure = read_json(picture.with_suffix('.json'), most=2**30)
+        if figure['volatile']['seconds']:
+            of_chapter = found.setdefault(figure['chapter'], {})
+            source = figure['source']
+            of_chapter[source] = max(of_chapter.get(source, 0.), figure['volatile']['seconds'])
+    return found
+
+
+def clock_of(chapter: str, source: str) -> float:
+    "Seconds of a chapter at scale laptop; of its slowest source where it was not drawn with this one."
+    of_chapter = clocks().get(chapter)
+    if of_chapter is None:
+        return WITHOUT_A_CLOCK
+    return of_chapter.get(source, max(of_chapter.values()))
+
 # %% ../../nbs/A5_estimate.ipynb #263c82fd
 LEFT_OUT = ('matching, metrics and drawing; classical factorisations and the selectors of points other than k-means; '
-            'reading and framing images; arms trained together share work, which makes them faster than this')
+            'reading and framing images, language models; arms trained together share work, which makes them faster')
 PASSES_OF_KMEANS = 20
 
 
@@ -333,10 +506,11 @@ def cost(work: list, data: Data, rate: Callable) -> dict:
     counted = [train_operations(t, data.tokens, data.d) for t in trainings]
     hours = sum(ops / rate(t, data.d).training / 3600 for t, (ops, _) in zip(trainings, counted))
     distances = sum(f.times * PASSES_OF_KMEANS * 2. * (f.n or data.tokens) * f.p * data.d for f in fits)
-    if trainings:
-        hours += distances / rate(trainings[0], data.d).product / 3600
+    if fits:
+        alike = trainings[0] if trainings else Training(0, fits[-1].p, 0, 1, 1, 1024)
+        hours += distances / rate(alike, data.d).product / 3600
     read_by_fits = sum(4. * f.times * PASSES_OF_KMEANS * (f.n or data.tokens) * data.d for f in fits)
-    models = [4 * 4 * t.k * (2 * (t.d or data.d) + (t.support or t.p)) for t in trainings]
+    models = [4 * 4 * t.copies * t.k * (2 * (t.d or data.d) + (t.support or t.p)) for t in trainings]
     return dict(
         trainings=sum(t.runs for t in trainings),
         tokens=sum(t.runs * t.epochs * (t.n or data.tokens) for t in trainings),
@@ -348,7 +522,7 @@ def cost(work: list, data: Data, rate: Callable) -> dict:
 
 
 def estimate(jobs: list, device: str = 'auto', most: float | None = None) -> tuple:
-    """What the trainings of some chapters cost, at a speed that is measured now.
+    """What some chapters cost: what they train, at a speed that is measured now; the others by their clocks.
 
     Parameters
     ----------
@@ -358,14 +532,15 @@ def estimate(jobs: list, device: str = 'auto', most: float | None = None) -> tup
 
     Returns
     -------
-    Rows (flat dicts), and the notes that belong to them.
+    Rows (flat dicts), a chapter each, and the notes that belong to them.
     """
     device = str(pick_device(device))
     most = most or (2e13 if device.startswith('cuda') else 5e9)
-    measured, sources, rows, left = {}, {}, [], []
+    measured, sources, rows = {}, {}, []
 
     def rate(t, d):
-        shape = Shape(t.batch, t.d or d, t.k, t.p or 1, min(t.active, t.k), t.support or 64)
+        active = min(1 << (t.active - 1).bit_length(), t.k)  # to a power of two: fewer steps to measure
+        shape = Shape(t.batch, t.d or d, t.k, t.p or 1, active, t.support or 64)
         small = small_enough(shape, family_of(t), most)
         measured[family_of(t), small] = step_rate(small, family_of(t), device)
         return measured[family_of(t), small]
@@ -374,22 +549,26 @@ def estimate(jobs: list, device: str = 'auto', most: float | None = None) -> tup
         chapter = job.path.stem.split('_', 1)[1]
         told = declared_parameters(job.path) | job.params
         source = told.get('source', 'digits')
-        if chapter not in WORK or source == 'text':
-            left.append(job.path.stem)
-            continue
-        data = sources.setdefault(source, data_of(source))
-        work = work_of(chapter, told['scale'], source, data, told.get('sizes'))
-        rows.append(dict(source=source, chapter=job.path.stem) | cost(work, data, rate))
+        about = dict(source=source, chapter=job.path.stem)
+        known = source in clocks().get(chapter, {}) and told.get('scale') == 'laptop'
+        if chapter in WORK and not known:
+            data = sources.setdefault(source, data_of(source))
+            work = work_of(chapter, told['scale'], source, data, told.get('sizes'))
+            rows.append(about | dict(by='count') | cost(work, data, rate))
+        else:
+            amounts = dict.fromkeys(('trainings', 'tokens', 'operations', 'bytes', 'model_bytes'), 0)
+            hours = clock_of(chapter, source) * LONGER.get(chapter, 1) / 3600
+            rows.append(about | dict(by='clock') | amounts | dict(hours=hours))
     fastest = max((r.product for r in measured.values()), default=math.inf)
     rows += [_images(source, data, fastest) for source, data in sources.items() if data.operations]
-    return rows, dict(device=device, measured=measured, sources=sources, left_out=left)
+    return rows, dict(device=device, measured=measured, sources=sources)
 
 
 def _images(source: str, data: Data, rate: float) -> dict:
     "The row of a network that turns images into tokens."
-    about = dict(source=source, chapter='(tokens of the images)', trainings=0, tokens=data.tokens, model_bytes=0.)
+    about = dict(source=source, chapter='(tokens of the images)', by='count', trainings=0, model_bytes=0.)
     size = 4. * data.tokens * data.d
-    return about | dict(operations=data.operations, bytes=size, hours=data.operations / rate / 3600)
+    return about | dict(tokens=data.tokens, operations=data.operations, bytes=size, hours=data.operations / rate / 3600)
 
 # %% ../../nbs/A5_estimate.ipynb #69f4193e
 def with_unit(x: float, unit: str) -> str:
@@ -398,10 +577,12 @@ def with_unit(x: float, unit: str) -> str:
     return f"{x / 1000 ** power:.3g} {' kMGTPEZY'[power].strip()}{unit}"
 
 
-def _estimate_line(row: dict) -> tuple:
+def _estimate_line(row: dict, all_hours: float) -> tuple:
     source = row['source'].split(':')[1] if row['source'].count(':') > 1 else row['source']
-    amounts = [with_unit(row[name], unit) for name, unit in (('tokens', ''), ('operations', 'FLOPs'), ('bytes', 'B'))]
-    return source, row['chapter'], str(round(row['trainings'])), *amounts, f"{row['hours']:.3g}"
+    units = (('tokens', ''), ('operations', 'FLOPs'), ('bytes', 'B'))
+    amounts = [with_unit(row[name], unit) if row[name] else '' for name, unit in units]
+    counted = str(round(row['trainings'])) if row['by'] == 'count' else 'clock'
+    return source, row['chapter'], counted, *amounts, f"{row['hours']:.3g}", f"{row['hours'] / all_hours:.1%}"
 
 
 def _aligned(lines: list) -> list:
@@ -420,27 +601,42 @@ def _memory_line(source: str, data: Data) -> str:
     return f"{with_unit(size, 'B')} for the activations of {source}{place}"
 
 
-def _measured_line(family: str, s: Shape, rate: Rate) -> str:
-    points = f', p={s.p}' if 'archetypal' in family else ''
-    return (f"  {family}: a step of B={s.B}, d={s.d}, k={s.k}{points}, {s.active} active took {rate.ms:.3g} ms, "
-            f"{with_unit(rate.training, 'FLOP/s')}; the encoder's product {with_unit(rate.product, 'FLOP/s')}")
+def _measured_lines(measured: dict) -> list:
+    "A line for each family: how many steps were measured, the largest, and how fast the slowest and fastest were."
+    lines = []
+    for family in dict.fromkeys(name for name, _ in measured):
+        rates = {shape: rate for (name, shape), rate in measured.items() if name == family}
+        shape = max(rates, key=lambda s: operations(s, family))
+        points = f', p={shape.p}' if 'archetypal' in family else ''
+        speeds = [rate.training for rate in rates.values()]
+        slowest, fastest = (with_unit(of(speeds), 'FLOP/s') for of in (min, max))
+        lines.append(
+            f"  {family}: {len(rates)} kinds of steps, {slowest} to {fastest}; the largest (B={shape.B}, d={shape.d}, "
+            f'k={shape.k}{points}, {shape.active} active) took {rates[shape].ms:.3g} ms')
+    return lines
 
 
 def show_estimate(rows: list, about: dict) -> str:
-    "The estimate as a table, what it rests on, and what it leaves out; arguments as `estimate` returns them."
+    "The estimate as a table, the largest first, what it rests on and what it leaves out; as `estimate` returns them."
     device = about['device']
     hours = 'GPU hours' if device.startswith('cuda') else f'hours on {device}'
     amounts = ('trainings', 'tokens', 'operations', 'bytes', 'hours')
-    total = dict(source='all', chapter='total') | {name: sum(row[name] for row in rows) for name in amounts}
-    head = ('source', 'chapter', 'trainings', 'tokens seen', 'operations', 'bytes moved', hours)
-    text = _aligned([head, *map(_estimate_line, [*rows, total])])
-    activations = '; '.join(_memory_line(source, data) for source, data in about['sources'].items())
+    sums = {name: sum(row[name] for row in rows) for name in amounts}
+    total = dict(source='all', chapter='total', by='count') | sums
+    head = ('source', 'chapter', 'trainings', 'tokens seen', 'operations', 'bytes moved', hours, 'share')
+    largest_first = sorted(rows, key=lambda row: -row['hours'])
+    text = _aligned([head, *(_estimate_line(row, total['hours'] or 1) for row in [*largest_first, total])])
+    held = {source: data for source, data in about['sources'].items() if data.images > 1}
+    activations = '; '.join(_memory_line(source, data) for source, data in held.items())
     largest = with_unit(max((row['model_bytes'] for row in rows), default=0), 'B')
-    measured = [_measured_line(family, s, rate) for (family, s), rate in about['measured'].items()]
-    also = f"; these chapters altogether: {', '.join(about['left_out'])}" if about['left_out'] else ''
-    return '\n'.join([
-        *text, '',
-        f"memory: {activations} (float32); {largest} for the largest model with its gradient and Adam's two moments",
+    measured = _measured_lines(about['measured'])
+    memory = f'{activations} (float32); ' if held else ''
+    rests_on = [
+        f"memory: {memory}{largest} for the largest model with its gradient and Adam's two moments",
         f'measured on {device}, extrapolated by operations:', *measured,
-        f'left out: {LEFT_OUT}{also}',
+    ]
+    return '\n'.join([
+        *text, '', *(rests_on if measured else []),
+        '"clock": as long as its committed figures took on one core, since it trains nothing that grows',
+        f'left out: {LEFT_OUT}',
     ])

@@ -18,7 +18,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Callable, NamedTuple
-from archsae.book.estimate import PAPER_FIVE, code_cells, declared_parameters, estimate, show_estimate
+from archsae.book.estimate import PAPER_FIVE, clocks, code_cells, declared_parameters, estimate, show_estimate
 from archsae.book.scales import SCALES, begin, nearest, sizes, source_suffix, table_file
 from archsae.core import check_positive, project_root
 from archsae.files import read_json
@@ -445,7 +445,8 @@ def check_sizes(job: Job):
 
 # %% ../../nbs/32_figures.ipynb #5a2097f9
 def draw_figures(scale: str = 'smoke', only=(), skip=(), out: Path | None = None, figures: Path | None = None,
-                 jobs: int = 1, nbs: Path | None = None, yes: bool = False, sources: list = (), **params) -> list:
+                 jobs: int = 1, nbs: Path | None = None, yes: bool = False, sources: list = (), dry_run: bool = False,
+                 again: bool = False, **params) -> list:
     """Run the chosen chapters, print what they drew.
 
     Parameters
@@ -458,11 +459,13 @@ def draw_figures(scale: str = 'smoke', only=(), skip=(), out: Path | None = None
     nbs : folder of the notebooks
     yes : at scale paper, do not ask
     sources : several sources, one after the other, in place of one `source`
+    dry_run : only say what it would cost
+    again : every chapter for each source that it has committed figures of
     **params : source, device, seed, and whatever else a chapter declares
 
     Returns
     -------
-    A `Result` a chapter; empty where somebody was asked and said no.
+    A `Result` a chapter; empty where somebody was asked and said no, or nothing was to run.
     """
     check_positive('jobs', jobs)
     if 'source' in params and not sources:
@@ -474,19 +477,33 @@ def draw_figures(scale: str = 'smoke', only=(), skip=(), out: Path | None = None
     chosen = select(chapters(nbs), only, skip)
     if not chosen:
         raise ValueError("skip: expected to leave some chapter; got them all")
-    todo = []
-    for i, values in enumerate(given):
+    todo = _again(chosen, dict(scale=scale) | params) if again else []
+    for i, values in enumerate([] if again else given):
         planned = plan(chosen, dict(scale=scale) | values)
         # a chapter without a source runs once
         todo += [job for job in planned if i == 0 or 'source' in job.params]
     for job in todo:
         check_sizes(job)
-    if scale == 'paper':
+    if scale == 'paper' or dry_run:
         print(show_estimate(*estimate(todo, params.get('device', 'auto'))), flush=True)
-        if not agreed(yes):
+        if dry_run or not agreed(yes):
             return []
     out, figures = Path(out or tempfile.mkdtemp(prefix='archsae-')), Path(figures or default_figures(scale))
     return _draw(todo, scale, out.expanduser(), figures.expanduser(), jobs)
+
+
+def _again(chosen: list, values: dict) -> list:
+    "A job for each chapter and each source that it has committed figures of; one where it has none."
+    if 'source' in values:
+        raise ValueError(f"source: expected none beside --again; got {values['source']!r}")
+    todo = []
+    for path in chosen:
+        declared = declared_parameters(path)
+        own = {name: value for name, value in values.items() if name in declared or name == 'scale'}
+        drawn = clocks().get(name_of(path), {}) if 'source' in declared else {}
+        for source in sorted(drawn) or [None]:
+            todo += plan([path], own | ({} if source is None else dict(source=source)))
+    return todo
 
 
 def _draw(todo: list, scale: str, out: Path, figures: Path, jobs: int) -> list:
@@ -524,6 +541,8 @@ def parser() -> argparse.ArgumentParser:
     photos = f"the paper's five models ({five}) on a folder of images, in place of --source"
     add('--imagenet', metavar='FOLDER', help=photos)
     add('--yes', action='store_true', help='start scale paper without asking; its estimate is printed in any case')
+    add('--again', action='store_true', help='each chapter for every source that it has committed figures of')
+    add('--dry-run', action='store_true', help='say what it would cost, chapter by chapter, and end')
     more = 'any other parameter of a chapter; may be repeated'
     add('--param', action='append', default=[], metavar='NAME=VALUE', help=more)
     return p
@@ -560,7 +579,7 @@ def archsae_figures(argv: list | None = None) -> int:
             raise ValueError(f"imagenet: expected no --source beside it; got {a.source!r}")
         sources = [f'images:{model}:{a.imagenet}' for model in PAPER_FIVE] if a.imagenet else ()
         results = draw_figures(a.scale, a.only, a.skip, a.out, a.figures, a.jobs, yes=a.yes, sources=sources,
-                               **params)
+                               dry_run=a.dry_run, again=a.again, **params)
     except (ValueError, OSError, ImportError) as e:
         p.exit(2, f'{p.prog}: error: {e}\n')  # how it is called is not what was wrong
     except KeyboardInterrupt:
