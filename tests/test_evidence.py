@@ -1,6 +1,6 @@
 """What every number of the book must come with: held-out images, both nulls, living and dead atoms.
 
-A stability is read against what dictionaries reach that learned nothing (of random numbers, of random rows of the data),
+A stability is read against what dictionaries reach that learned nothing (random numbers, random rows of the data),
 against its value before training, and beside the share of atoms that never fire; an R² beside that of images that
 nothing was trained on. Here every row of every committed figure is asked for these columns; where a number does not
 apply, the row says None.
