@@ -10,7 +10,7 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 # %% ../nbs/A4_front_door.ipynb #c38868da
 _OFFERED = {

@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from archsae.core import (
     Bool, Float, Int,
-    cached, check_choice, check_list, check_matrix, check_number, check_positive, check_vector, check_whole, file_of, generator,
+    cached, check_choice, check_list, check_matrix, check_number, check_positive, check_vector, check_whole, file_of,
+    generator,
     memory_for_activations, needs, pick_device, seeded, shown, stored,
 )
 

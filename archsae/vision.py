@@ -22,8 +22,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from archsae.core import (
-    Float, Int, StartOver, cached, check_choice, check_positive, check_whole, content_key, memory_for_activations, needs,
-    pick_device, project_root, rows_file, seeded, shown, stored,
+    Float, Int, StartOver, cached, check_choice, check_positive, check_whole, content_key, memory_for_activations,
+    needs, pick_device, project_root, rows_file, seeded, shown, stored,
 )
 from archsae.activations import Activations, progress, standardise
 
