@@ -14,8 +14,8 @@ from archsae.core import (
     Float, Int, check_choice, check_flag, check_number, check_positive, generator, nonzero, seeded, shown,
 )
 from archsae.family import (
-    BaseSAEConfig, SparseDictionary, anchor_groups, anchors_asked, archetypal_decoder, check_place, freeze_gate,
-    group_means, plain_decoder, reconstruction_loss, scale_atoms,
+    ANCHORS, BaseSAEConfig, SparseDictionary, anchor_groups, anchors_asked, archetypal_decoder, check_place,
+    freeze_gate, group_means, plain_decoder, reconstruction_loss, scale_atoms,
 )
 from .relaxation import RelaxedArchetypalDictionary
 from .sae import DictionaryLayer
@@ -363,6 +363,7 @@ def anchored_transcoder(cfg: SAEConfig, data: dict | Float[Tensor, 'n d'], decod
     ValueError : an unknown decoder, or activations that do not fit the configuration
     """
     check_choice('decoder', decoder, DECODERS)
+    check_choice('how', how, ANCHORS)
     check_flag('paired', paired)
     if not isinstance(cfg, SAEConfig):
         raise ValueError(f"cfg: expected an SAEConfig; got {shown(cfg)}")

@@ -517,6 +517,7 @@ of('activations.Activations.picture', some_activations, i=Count(1, least=0, most
 of('activations.Activations.place', some_activations, i=Count(1, least=0, most=15))
 of('activations.Activations.patch', some_activations, i=Count(1, least=0, most=15))
 of('activations.Activations.select', some_activations, which=Index(lambda: torch.tensor([0, 2]), 3))
+of('activations.Activations.split', some_activations, shares=made(lambda: (.5, .5), 'a', 3, (0.,), (2.,)), seed=Seed())
 
 # distillation
 KMEANS = dict(A=real(N, D, free=True), p=Count(4, most=N), seed=Seed())
@@ -881,6 +882,7 @@ LEFT_OUT = {
     'vision.build_model': "builds a network of timm, whose arguments are timm's",
     'vision.image_tokens': 'reads pictures by a network',
     'sources.load_source': 'trains or reads a network',
+    'lorsa.Lorsa.hidden_in': 'called by training with a batch that is checked',
     'checkpoints.*': 'takes models and files; see the tests of files',
     'sae.EncoderFactory': 'is not made', 'sae.EncoderFactory.register_module': 'a decorator of classes',
     'sparsity.KERNELS': 'a table', 'sae.SAE.fit': 'says where training is: NotImplementedError',
