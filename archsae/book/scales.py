@@ -25,25 +25,28 @@ import torch
 from ..core import check_choice, generator, pick_device, project_root
 from ..files import field, read_json, write_together
 
+# %% ../../nbs/01_scales.ipynb #d45e8daf
+AS_SMALLER = object()  # None is a value of its own: no limit
+
 # %% ../../nbs/01_scales.ipynb #a29d2a96
 SCALES = ('smoke', 'laptop', 'paper')
 
 
-def pick(scale: str, smoke, laptop=None, paper=None):
+def pick(scale: str, smoke, laptop=AS_SMALLER, paper=AS_SMALLER):
     """The value that belongs to a scale; a scale without a value takes that of the next smaller one.
 
     Parameters
     ----------
     scale : one of SCALES
-    smoke, laptop, paper : the values
+    smoke, laptop, paper : the values; None is one of them
 
     Returns
     -------
     One of the three.
     """
     check_choice('scale', scale, SCALES)
-    laptop = smoke if laptop is None else laptop
-    paper = laptop if paper is None else paper
+    laptop = smoke if laptop is AS_SMALLER else laptop
+    paper = laptop if paper is AS_SMALLER else paper
     return {'smoke': smoke, 'laptop': laptop, 'paper': paper}[scale]
 
 # %% ../../nbs/01_scales.ipynb #ee0822c9
