@@ -181,8 +181,9 @@ def plausibility_work(s: dict, data: Data) -> list:
             found.append(Training(runs, k, points, s['top_k'], epochs, s['batch_size'], n))
         return found
 
-    tuned_at = min(s['ks'], key=lambda k: abs(k - 256))
-    work = of(tuned_at, _choices(s['rates']), max(s['epochs'] // s['tune_share'], 1))
+    work = []
+    for k in s['ks']:
+        work += of(k, _choices(s['rates']), max(s['epochs'] // s['tune_share'], 1))
     for factor in s['factors']:
         work += of(s['ks'][0], 1, max(round(factor * s['epochs']), 1), s['factor_methods'])
     for k in s['ks']:
