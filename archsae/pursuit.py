@@ -9,7 +9,7 @@ __all__ = ['matching_pursuit', 'orthogonal_pursuit', 'MpSAE', 'OMPSAE']
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from .codes import SparseCodes
+from .codes import SparseCodes, decode
 from .core import Bool, Float, Int, check_flag, check_mask, check_number, check_positive, check_rows, nonzero
 from .sae import SAE, as_tokens
 
@@ -70,67 +70,137 @@ def matching_pursuit(x: Float[Tensor, 'n d'], D: Float[Tensor, 'k d'], k: int, *
     return SparseCodes(torch.stack(values, 1), torch.stack(index, 1), len(D)), residual
 
 # %% ../nbs/09_pursuit.ipynb #23a96f35
-def one_more(L: Float[Tensor, 'n s s'], products: Float[Tensor, 'n s'], size: Float[Tensor, ' n']) -> Tensor:
-    "The Cholesky factors with one more atom, from its products with the atoms before and its squared norm."
-    w = torch.linalg.solve_triangular(L, products[..., None], upper=False)[..., 0]
-    new = size - w.square().sum(1)
-    new = torch.where(new > 1e-6 * size, new, torch.inf).sqrt()
-    row = torch.cat([w, new[:, None]], 1)
-    return torch.cat([F.pad(L, (0, 1)), row[:, None]], 1)
-
-
-def solved(L: Float[Tensor, 'n s s'], b: Float[Tensor, 'n s']) -> Float[Tensor, 'n s']:
-    "The codes z with L Lᵀ z = b."
-    y = torch.linalg.solve_triangular(L, b[..., None], upper=False)
-    return torch.linalg.solve_triangular(L.mT, y, upper=True)[..., 0]
+def one_more(V: Float[Tensor, 'n s s'], products: Float[Tensor, 'n s']) -> Float[Tensor, 'n t t']:
+    "The inverse of a matrix of inner products with one more atom of norm one, from its products with those before."
+    v = (V @ products[..., None])[..., 0]
+    own = 1 - (products * v).sum(1)
+    inverse = torch.where(own > 1e-6, 1 / own, 0.)
+    step = F.pad(v, (0, 1), value=-1.)
+    return F.pad(V, (0, 1, 0, 1)) + inverse[:, None, None] * step[:, :, None] * step[:, None, :]
 
 # %% ../nbs/09_pursuit.ipynb #2f6f5aa2
-def nonnegative_codes(G: Float[Tensor, 'n s s'], b: Float[Tensor, 'n s'], z: Float[Tensor, 'n s'], steps: int,
-                      tol: float = 0.) -> Float[Tensor, 'n s']:
-    "Better codes z >= 0 for ½ z G zᵀ - b zᵀ, token by token; stops when no code moves by more than `tol` times b."
-    step = 1 / nonzero(G.abs().sum(2).amax(1))[:, None]
-    ahead, speed = z, torch.ones_like(step)
+def nonnegative_codes(G: Float[Tensor, 'n s s'], b: Float[Tensor, 'n s'], z: Float[Tensor, 'n s'],
+                      steps: int) -> Float[Tensor, 'n s']:
+    "The codes z >= 0 that are best for ½ z G zᵀ - b zᵀ, token by token, from `z`; as far as `steps` steps take them."
+    z = z.relu()
+    on = z > 0
+    eye = torch.eye(b.shape[1], dtype=b.dtype, device=b.device)
+    G = G + 1e-10 * eye  # for atoms that are there twice
+    least = 1e-6 * b.abs().amax(1)
     for _ in range(steps):
-        slope = (G @ ahead[..., None])[..., 0] - b
-        new = (ahead - step * slope).relu()
-        moved = new - z
-        uphill = ((ahead - new) * moved).sum(1, keepdim=True) > 0
-        faster = torch.where(uphill, 1., (1 + (1 + 4 * speed.square()).sqrt()) / 2)
-        ahead = torch.where(uphill, new, new + (speed - 1) / faster * moved)
-        z, speed = new, faster
-        if tol and (moved / step).abs().amax() <= tol * b.abs().amax():
+        system = torch.where(on[:, :, None] & on[:, None], G, eye)
+        best = torch.cholesky_solve((b * on)[..., None], torch.linalg.cholesky_ex(system).L)[..., 0]
+        low = on & (best <= 0)
+        way = torch.where(low, z / nonzero(z - best), torch.inf)
+        part = way.amin(1, keepdim=True).clamp(max=1)
+        z = z + part * (best - z)
+        on = on & ~(low & (way <= part))
+        z = z * on
+        promise = torch.where(on | low.any(1, keepdim=True), -torch.inf, b - (G @ z[..., None])[..., 0])
+        joins = promise.amax(1) > least
+        on[joins, promise.argmax(1)[joins]] = True
+        if not (low.any() or joins.any()):
             break
     return z
 
-
-def nonnegative_refit(L: Tensor, atoms: Float[Tensor, 'n s d'], b: Float[Tensor, 'n s'], steps: int) -> Tensor:
-    "Codes z >= 0 of the chosen atoms: least squares; where that is negative, descent from its positive part."
-    z = solved(L, b)
-    wrong = (z < 0).any(1)
-    if wrong.any():
-        some = atoms[wrong]
-        z[wrong] = nonnegative_codes(some @ some.mT, b[wrong], z[wrong].relu(), steps)
-    return z
-
 # %% ../nbs/09_pursuit.ipynb #3a6d509a
-def chosen_and_refit(x: Float[Tensor, 'n d'], D: Float[Tensor, 'k d'], k: int, positive: bool, steps: int,
-                     blocked: Bool[Tensor, ' k'] | None) -> tuple[Float[Tensor, 'n s'], Int[Tensor, 'n s']]:
-    "The codes and the places of `k` steps, for tokens that fit into memory together."
-    n = len(x)
-    size = D.square().sum(1)
-    inner = x @ D.T
+GROUP = 64  # atoms of which the largest product is found first
+FEW = 4  # groups and atoms that are looked at closely
+ENOUGH = 2 * GROUP * FEW  # atoms for a rough look
+TAKEN = -2**15  # below every product, as whole numbers of 16 bits
+MOST_PRODUCTS = 2**26  # of atoms with each other, that are kept
+ON_CPU, ELSEWHERE = 2**22, 2**28  # numbers that a block of tokens may need
+
+
+def half_is_quick(device: torch.device) -> bool:
+    "Whether a product of matrices in bfloat16 takes a small part of its time in float32."
+    if device.type == 'cpu':
+        return bool(getattr(torch.cpu, 'get_capabilities', dict)().get('amx_bf16'))
+    return device.type == 'cuda'
+
+
+class Finder:
+    """Finds the atom that takes most off each residual, see `gains`.
+
+    Parameters
+    ----------
+    U : (k, d) atoms of norm one
+    positive : codes >= 0 only
+    rough : whether to look in bfloat16 first
+    """
+
+    def __init__(self, U: Float[Tensor, 'k d'], positive: bool, rough: bool):
+        self.U, self.positive, self.rough = U, positive, rough
+        if rough:
+            self.groups = max(-(-len(U) // GROUP), FEW)
+            self.half = F.pad(U.bfloat16(), (0, 0, 0, self.groups * GROUP - len(U))).T.contiguous()
+            self.error = U.square().amax(0) * (4 * 2**-8)**2 * 4 / 3  # of two products, each with two factors
+
+    def __call__(self, residual: Float[Tensor, 'n d'], taken: Int[Tensor, 'n s']) -> Int[Tensor, ' n']:
+        return self.by_a_rough_look(residual, taken) if self.rough else self.in_full(residual, taken)
+
+    def in_full(self, residual, taken):
+        "By all products."
+        along = residual @ self.U.T
+        if not self.positive:
+            along = along.abs_()
+        return along.scatter_(1, taken, -torch.inf).argmax(1)
+
+    def by_a_rough_look(self, residual, taken):
+        "By rough products, and those near the largest of them in full."
+        atom, score = self.candidates(residual, taken)
+        doubt = 2**-7 * score[:, 0].abs() + (residual.square() @ self.error).sqrt()
+        least = score[:, 0] - doubt
+        best = atom[:, 0]
+        close = (score[:, 1] >= least).nonzero()[:, 0]
+        some = atom[close]
+        exact = (self.U[some] @ residual[close, :, None])[..., 0]
+        exact = exact if self.positive else exact.abs()
+        best[close] = some.gather(1, exact.argmax(1, keepdim=True))[:, 0]
+        crowded = (score[:, -1] >= least).nonzero()[:, 0]
+        best[crowded] = self.in_full(residual[crowded], taken[crowded])
+        return best
+
+    def candidates(self, residual, taken):
+        "The atoms with the largest rough products, largest first, and these."
+        n = len(residual)
+        along = (residual.bfloat16() @ self.half).view(torch.int16)  # positive ones are in the same order
+        if not self.positive:
+            along.bitwise_and_(2**15 - 1)  # without the sign
+        along[:, len(self.U):] = TAKEN
+        along = along.scatter_(1, taken, TAKEN).view(n, self.groups, GROUP)
+        groups = along.amax(2).topk(FEW, 1).indices
+        members = along.gather(1, groups[:, :, None].expand(n, FEW, GROUP)).flatten(1)
+        score, place = members.topk(FEW, 1)
+        atom = groups.gather(1, place // GROUP) * GROUP + place % GROUP
+        return atom, score.view(torch.bfloat16).float()
+
+# %% ../nbs/09_pursuit.ipynb #6e335501
+def chosen_and_refit(x: Float[Tensor, 'n d'], find: Finder, products: Float[Tensor, 'k k'] | None, k: int,
+                     steps: int) -> tuple[Float[Tensor, 'n s'], Int[Tensor, 'n s']]:
+    "The codes and the places of `k` steps, for tokens that fit into memory together; `products` of atoms, if known."
+    n, U = len(x), find.U
     index = torch.zeros(n, 0, dtype=torch.long, device=x.device)
-    codes, atoms, L = x.new_zeros(n, 0), x.new_zeros(n, 0, D.shape[1]), x.new_zeros(n, 0, 0)
-    for _ in range(k):
-        residual = x - (codes[:, None] @ atoms)[:, 0]
-        gain = gains(residual, D, positive, blocked).scatter(1, index, -torch.inf)
-        j = gain.argmax(1)
-        L = one_more(L, (atoms @ D[j][..., None])[..., 0], size[j])
-        atoms = torch.cat([atoms, D[j][:, None]], 1)
+    V, b = x.new_zeros(n, 0, 0, dtype=torch.float64), x.new_zeros(n, 0, dtype=torch.float64)
+    G = V
+    residual, found = x, x.new_zeros(n, 0)
+    for i in range(k):
+        j = find(residual, index)
+        p = products[index, j[:, None]] if products is not None else (U[index] @ U[j, :, None])[..., 0]
+        p = p.double()
+        V = one_more(V, p)
+        G = torch.cat([F.pad(G, (0, 0, 0, 1)), F.pad(p, (0, 1), value=1.)[..., None]], 2)
+        G[:, i, :i] = p
         index = torch.cat([index, j[:, None]], 1)
-        b = inner.gather(1, index)
-        codes = nonnegative_refit(L, atoms, b, steps) if positive else solved(L, b)
-    return codes, index
+        b = torch.cat([b, (x * U[j]).sum(1, keepdim=True).double()], 1)
+        codes = (V @ b[..., None])[..., 0]
+        if find.positive:
+            wrong = (codes < 0).any(1).nonzero()[:, 0]
+            if len(wrong):
+                codes[wrong] = nonnegative_codes(G[wrong], b[wrong], codes[wrong], steps)
+        found = codes.to(x.dtype)
+        residual = x - F.embedding_bag(index, U, per_sample_weights=found, mode='sum')
+    return found, index
 
 # %% ../nbs/09_pursuit.ipynb #ee7c3923
 @torch.no_grad()
@@ -145,7 +215,7 @@ def orthogonal_pursuit(x: Float[Tensor, 'n d'], D: Float[Tensor, 'k d'], k: int,
     D : (k, d) atoms
     k : steps, and entries a token
     positive : codes >= 0 only
-    steps : of the descent that makes codes non-negative, where least squares does not
+    steps : of the search for codes that are not negative, where those of least squares are
     blocked : atoms that may not be used
 
     Returns
@@ -158,13 +228,21 @@ def orthogonal_pursuit(x: Float[Tensor, 'n d'], D: Float[Tensor, 'k d'], k: int,
     """
     x, D, blocked = as_pair(x, D, blocked)
     check_flag('positive', positive)
+    free = torch.arange(len(D), device=D.device) if blocked is None else (~blocked).nonzero()[:, 0]
     k = check_positive('k', k, most=len(D))
     steps = check_positive('steps', steps)
-    rows = max(2**24 // (k * D.shape[1]), 1)  # the chosen atoms of so many tokens are kept at once
-    parts = [chosen_and_refit(some, D, k, positive, steps, blocked) for some in x.split(rows)]
+    size = nonzero(D[free].norm(dim=1))
+    U = D[free] / size[:, None]
+    many = len(U) >= ENOUGH and k <= 2 * GROUP  # the best groups have a few that are not taken
+    rough = many and U.dtype == torch.float32 and half_is_quick(U.device)
+    find = Finder(U, positive, rough)
+    products = U @ U.T if len(U)**2 <= min(MOST_PRODUCTS, len(x) * len(U)) else None
+    rows = max((ON_CPU if x.device.type == 'cpu' else ELSEWHERE) // (len(U) + k * D.shape[1]), 1)
+    done = min(k, len(U))
+    parts = [chosen_and_refit(some, find, products, done, steps) for some in x.split(rows)]
     values, index = (torch.cat(t) for t in zip(*parts))
-    codes = SparseCodes(values, index, len(D))
-    return codes, x - codes.dense() @ D
+    codes = SparseCodes(F.pad(values / size[index], (0, k - done)), F.pad(free[index], (0, k - done)), len(D))
+    return codes, x - decode(codes, D)
 
 # %% ../nbs/09_pursuit.ipynb #0652e03a
 class PursuitSAE(SAE):

@@ -21,9 +21,8 @@ from torch import Tensor, nn
 from torch.utils.data import IterableDataset
 from .. import factorizations as _factorizations, metrics as _metrics, sae as _sae
 from .. import sparsity as _sparsity, training as _training
-from ..core import Float, check_positive
+from ..core import Float, check_positive, nonzero
 from ..pickles import read_torch
-from ..pursuit import nonnegative_codes
 
 # %% ../../nbs/34_overcomplete.ipynb #b259e3b5
 class BatchTopKSAE(_sae.BatchTopKSAE):
@@ -209,8 +208,21 @@ class ArchetypalAnalysis(RandomStart, _factorizations.ArchetypalAnalysis):
 def batched_matrix_nnls(D: Float[Tensor, 'n k d'], X: Float[Tensor, 'n d'], max_iter: int = 50, tol: float = 1e-5,
                         Z_init: Float[Tensor, 'n k'] | None = None) -> Float[Tensor, 'n k']:
     "Codes Z >= 0 with Z D ≈ X, a dictionary a row."
-    Z = X.new_zeros(D.shape[:2]) if Z_init is None else Z_init.to(X)
-    return nonnegative_codes(D @ D.mT, (D @ X[..., None])[..., 0], Z, max_iter, tol)
+    z = X.new_zeros(D.shape[:2]) if Z_init is None else Z_init.to(X)
+    G, b = D @ D.mT, (D @ X[..., None])[..., 0]
+    step = 1 / nonzero(G.abs().sum(2).amax(1))[:, None]
+    ahead, speed = z, torch.ones_like(step)
+    for _ in range(max_iter):  # descent with momentum (Beck and Teboulle 2009), which is dropped where it points uphill
+        slope = (G @ ahead[..., None])[..., 0] - b
+        new = (ahead - step * slope).relu()
+        moved = new - z
+        uphill = ((ahead - new) * moved).sum(1, keepdim=True) > 0
+        faster = torch.where(uphill, 1., (1 + (1 + 4 * speed.square()).sqrt()) / 2)
+        ahead = torch.where(uphill, new, new + (speed - 1) / faster * moved)
+        z, speed = new, faster
+        if (moved / step).abs().amax() <= tol * b.abs().amax():
+            break
+    return z
 
 
 for kind in (BatchTopKSAE, JumpSAE, RAJumpSAE, RABatchTopKSAE, NMF, SemiNMF, ConvexNMF, ArchetypalAnalysis):
