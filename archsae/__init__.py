@@ -26,6 +26,8 @@ _OFFERED = {
     'distillation': ('distil',),
     'metrics': ('r2_score',),
     'training': ('evaluate', 'fit', 'fit_many', 'train_sae'),
+    'stable': ('stable_dictionary',),
+    'recurrence': ('recurrence',),
     'stability': ('match_atoms', 'pairwise', 'stability', 'stability_null'),
     'concepts': ('concepts_of', 'heat_map', 'top_images'),
     'transcoder': ('SAEConfig', 'Transcoder'),
@@ -85,6 +87,7 @@ if TYPE_CHECKING:
     from archsae.lorsa import Lorsa as Lorsa, LorsaConfig as LorsaConfig
     from archsae.metrics import r2_score as r2_score
     from archsae.pursuit import MpSAE as MpSAE, OMPSAE as OMPSAE
+    from archsae.recurrence import recurrence as recurrence
     from archsae.relaxation import RelaxedArchetypalDictionary as RelaxedArchetypalDictionary
     from archsae.sae import SAE as SAE, BatchTopKSAE as BatchTopKSAE, DictionaryLayer as DictionaryLayer
     from archsae.sae import JumpSAE as JumpSAE, RABatchTopKSAE as RABatchTopKSAE, RAJumpSAE as RAJumpSAE
@@ -92,6 +95,7 @@ if TYPE_CHECKING:
     from archsae.sources import load_source as load_source
     from archsae.stability import match_atoms as match_atoms, pairwise as pairwise
     from archsae.stability import stability as stability, stability_null as stability_null
+    from archsae.stable import stable_dictionary as stable_dictionary
     from archsae.training import evaluate as evaluate, fit as fit, fit_many as fit_many, train_sae as train_sae
     from archsae.transcoder import SAEConfig as SAEConfig, Transcoder as Transcoder
     from archsae.vision import image_tokens as image_tokens

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['simplex_rows', 'project_rows', 'Certificate', 'certify_convex', 'certify_conic', 'nearest_mixture', 'hull_distance',
-           'ArchetypalDictionary', 'tangent_rows']
+           'ArchetypalDictionary']
 
 # %% ../nbs/02_hull.ipynb #96c8d5e4
 from typing import NamedTuple

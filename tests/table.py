@@ -15,7 +15,8 @@ from inputs import Case, Choice, Count, Device, Flag, Given, Index, Mask, Number
 N, D, K, P, L, T = 24, 6, 8, 9, 2, 5  # rows, width, atoms, points, layers, tokens of a context
 MODULES = ('activations', 'checkpoints', 'codes', 'concepts', 'core', 'crosslayer', 'distillation', 'factorizations',
            'family', 'guarantees', 'hull', 'kernels', 'language', 'lorsa', 'matching', 'metrics', 'pursuit',
-           'relaxation', 'sae', 'sparsity', 'stability', 'supports', 'training', 'transcoder', 'vision', 'overcomplete')
+           'recurrence', 'relaxation', 'sae', 'sparsity', 'stability', 'stable', 'supports', 'training', 'transcoder', 'vision',
+           'overcomplete')
 
 
 def module(name):
@@ -540,6 +541,12 @@ add('distillation.distil svm', lambda: module('distillation').distil, **KMEANS, 
 add('distillation.distil hull', lambda: module('distillation').distil, **KMEANS | dict(p=Count(2, most=N)),
     how=given('hull'), dims=Count(3, optional=True), directions=Count(64, optional=True), slow=True, loose=COINS)
 
+# stable, recurrence
+add('stable.stable_dictionary', A=real(N, D, free=True), k=Count(4), top_k=Count(2, most=4), steps=Count(1, least=0),
+    ridge=Number(.3, least=0), least=Count(1), device=Device(), progress=Flag(), slow=True)
+add('recurrence.recurrence', make=made(lambda: lambda rows, seed: rows[:4], None, 'a', 3), A=real(N, D, free=True, scales=False),
+    runs=Count(2, least=2), threshold=Number(.8, least=0, most=1 - 1e-6), seed=Seed(), progress=Flag(), slow=True)
+
 # guarantees
 NEAR = dict(A=real(N, D), A2=Real(lambda: normal(N, D) + .01 * normal(N, D, seed=1)))
 add('guarantees.diameter_bound', **NEAR, k=Count(3))
@@ -887,6 +894,7 @@ LEFT_OUT = {
     'sae.EncoderFactory': 'is not made', 'sae.EncoderFactory.register_module': 'a decorator of classes',
     'sparsity.KERNELS': 'a table', 'sae.SAE.fit': 'says where training is: NotImplementedError',
     'hull.Certificate': 'an answer', 'matching.Assignment': 'an answer', 'stability.Matching': 'an answer',
+    'recurrence.Recurrence': 'an answer',
     'sae.SAEOutput': 'an answer', 'concepts.Concepts': 'an answer of concepts_of',
     'metrics.ExplainedVariance': 'takes nothing',
     'family.SparseDictionary*': 'what the models of the family share; they are in the table',
