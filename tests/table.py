@@ -15,8 +15,8 @@ from inputs import Case, Choice, Count, Device, Flag, Given, Index, Mask, Number
 N, D, K, P, L, T = 24, 6, 8, 9, 2, 5  # rows, width, atoms, points, layers, tokens of a context
 MODULES = ('activations', 'checkpoints', 'codes', 'concepts', 'core', 'crosslayer', 'distillation', 'factorizations',
            'family', 'guarantees', 'hull', 'kernels', 'language', 'lorsa', 'matching', 'metrics', 'pursuit',
-           'recurrence', 'relaxation', 'sae', 'sparsity', 'stability', 'stable', 'supports', 'training', 'transcoder', 'vision',
-           'overcomplete')
+           'recurrence', 'relaxation', 'sae', 'sparsity', 'stability', 'stable', 'supports', 'training', 'transcoder',
+           'vision', 'overcomplete')
 
 
 def module(name):
@@ -544,8 +544,9 @@ add('distillation.distil hull', lambda: module('distillation').distil, **KMEANS 
 # stable, recurrence
 add('stable.stable_dictionary', A=real(N, D, free=True), k=Count(4), top_k=Count(2, most=4), steps=Count(1, least=0),
     ridge=Number(.3, least=0), least=Count(1), device=Device(), progress=Flag(), slow=True)
-add('recurrence.recurrence', make=made(lambda: lambda rows, seed: rows[:4], None, 'a', 3), A=real(N, D, free=True, scales=False),
-    runs=Count(2, least=2), threshold=Number(.8, least=0, most=1 - 1e-6), seed=Seed(), progress=Flag(), slow=True)
+add('recurrence.recurrence', make=made(lambda: lambda rows, seed: rows[:4], None, 'a', 3),
+    A=real(N, D, free=True, scales=False), runs=Count(2, least=2), threshold=Number(.8, least=0, most=1 - 1e-6), seed=Seed(), progress=Flag(),
+    slow=True)
 
 # guarantees
 NEAR = dict(A=real(N, D), A2=Real(lambda: normal(N, D) + .01 * normal(N, D, seed=1)))
