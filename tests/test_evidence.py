@@ -20,7 +20,7 @@ LEFT_OUT = {  # figure -> why its rows lack columns; only what is listed may lac
     'guarantees_inradius': 'looks into a training, on the tokens that it sees; not run again yet',
     'stability_frontier.imagenet': 'not run again yet',
     'stability_matching': 'dictionaries made by hand: nothing was trained',
-    'table1_methods': 'not run again yet',
+    'table1_methods': 'its rows of the paper have what the paper prints',
     'table2_plausibility': 'not run again yet',
     'table3_identifiability': 'not run again yet',
     'training_curves': 'the training itself, epoch by epoch, on the tokens that it sees; the axis says so',
