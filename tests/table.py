@@ -542,11 +542,11 @@ add('distillation.distil hull', lambda: module('distillation').distil, **KMEANS 
     how=given('hull'), dims=Count(3, optional=True), directions=Count(64, optional=True), slow=True, loose=COINS)
 
 # stable, recurrence
-add('stable.stable_dictionary', A=real(N, D, free=True), k=Count(4), top_k=Count(2, most=4), steps=Count(1, least=0),
-    ridge=Number(.3, least=0), least=Count(1), device=Device(), progress=Flag(), slow=True)
+add('stable.stable_dictionary', A=real(N, D, free=True), k=Count(4), top_k=Count(2, most=4), steps=Count(2, least=0),
+    ridge=Number(.1, least=0), least=Count(1), device=Device(), progress=Flag(), slow=True)
 add('recurrence.recurrence', make=made(lambda: lambda rows, seed: rows[:4], None, 'a', 3),
-    A=real(N, D, free=True, scales=False), runs=Count(2, least=2), threshold=Number(.8, least=0, most=1 - 1e-6), seed=Seed(), progress=Flag(),
-    slow=True)
+    A=real(N, D, free=True, scales=False), runs=Count(2, least=2), threshold=Number(.8, least=0, most=1 - 1e-6),
+    seed=Seed(), progress=Flag(), slow=True)
 
 # guarantees
 NEAR = dict(A=real(N, D), A2=Real(lambda: normal(N, D) + .01 * normal(N, D, seed=1)))

@@ -261,8 +261,8 @@ def test_scale_paper_end_to_end(shell, root, tmp_path, monkeypatch):
     assert r.returncode == 2 and 'yes: expected --yes' in r.stderr, r.stdout + r.stderr
     assert not (tmp_path/'figures').exists()
     row = next(line.split() for line in r.stdout.splitlines() if line.startswith('resnet10t  20_plausibility'))
-    # methods, times rates to choose from and sizes by runs; two methods for two numbers of epochs
-    assert int(row[2]) == 6 * (2 + 2 * 2) + 2 * 2
+    # methods, times sizes by rates to choose from and by runs; two methods for two numbers of epochs
+    assert int(row[2]) == 6 * (2 * 2 + 2 * 2) + 2 * 2
     assert all(word in r.stdout for word in SAID)
     r = shell('archsae_figures', *options, '--yes', cwd=root)
     assert r.returncode == 0, r.stdout + r.stderr
