@@ -149,7 +149,7 @@ def stable_dictionary(A, k: int, top_k: int, *, steps: int = 2, ridge: float = .
     A : (n, d) activations, in memory or on disk, or `Activations`, whose mean and deviation the SAE then knows
     k : number of atoms, from broad to fine; a smaller number gives, before `steps`, the first of them
     top_k : active atoms a token
-    steps : of least squares; 0: the means themselves, each in the convex hull of the tokens
+    steps : of least squares; 0: the means themselves, in the convex hull of the tokens but for their length, which is 1
     ridge : how strongly the atoms are pulled to the means, in energies of an atom's codes
     least : rows of the smallest group
     device : 'auto', or what `torch.device` takes
