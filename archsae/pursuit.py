@@ -6,11 +6,14 @@
 __all__ = ['matching_pursuit', 'orthogonal_pursuit', 'MpSAE', 'OMPSAE']
 
 # %% ../nbs/09_pursuit.ipynb #a3f76ed4
+import copy
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from .codes import SparseCodes, decode
-from .core import Bool, Float, Int, check_flag, check_mask, check_number, check_positive, check_rows, nonzero
+from archsae.core import (
+    Bool, Float, Int, check_flag, check_mask, check_number, check_positive, check_rows, nonzero, shown,
+)
 from .sae import SAE, as_tokens
 
 # %% ../nbs/09_pursuit.ipynb #403c818f
@@ -270,6 +273,33 @@ class PursuitSAE(SAE):
 
     def sparsity_config(self):
         return dict(k=self.k, dropout=self.dropout)
+
+    @classmethod
+    def of(cls, sae: SAE, k: int | None = None):
+        """The same dictionary, with codes by pursuit in place of those of an encoder.
+
+        Parameters
+        ----------
+        sae : any SAE; a copy of its dictionary is taken, whatever its kind, and its standardisation
+        k : steps of the pursuit; the budget of `sae` where not given
+
+        Returns
+        -------
+        In evaluation mode, on the device of `sae`.
+
+        Raises
+        ------
+        ValueError : no SAE, or one that has no budget while `k` is not given
+        """
+        if not isinstance(sae, SAE):
+            raise ValueError(f"sae: expected an SAE of this package; got {shown(sae)}")
+        k = getattr(sae, sae._budget_name, None) if k is None else k
+        if k is None:
+            raise ValueError(f"k: expected a number of steps for a {type(sae).__name__}, which has no budget; got None")
+        new = cls(sae.input_shape, sae.nb_concepts, k, device=sae.device)
+        new.dictionary = copy.deepcopy(sae.dictionary)
+        new._scales = dict(sae._scales)
+        return new.eval()
 
 # %% ../nbs/09_pursuit.ipynb #b799809f
 class MpSAE(PursuitSAE):
