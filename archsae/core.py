@@ -184,6 +184,11 @@ def check_vector(name: str, v, length: int) -> Tensor:
     return check_finite(name, v)
 
 
+def in_autocast(kind: str) -> bool:
+    "Whether autocast chooses precisions on a kind of device; 'meta' has none, and `torch.compile` can follow this."
+    return kind != 'meta' and torch.is_autocast_enabled(kind)
+
+
 def check_input(name: str, x, width: int | None = None, like: Tensor | None = None) -> Tensor:
     """Return `x` (..., width) as a tensor; its values are not looked at, which would make a GPU wait in every step.
 
@@ -194,9 +199,7 @@ def check_input(name: str, x, width: int | None = None, like: Tensor | None = No
         raise ValueError(f"{name}: expected shape (..., {width or 'd'}); got {tuple(x.shape)}")
     if like is not None and x.device != like.device:
         raise ValueError(f"{name}: expected a tensor on {like.device}, as the weights; got one on {x.device}")
-    kind = x.device.type
-    is_chosen = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)  # not available on 'meta'
-    return x if like is None or is_chosen else x.to(like.dtype)
+    return x if like is None or in_autocast(x.device.type) else x.to(like.dtype)
 
 # %% ../nbs/00_core.ipynb #be2574da
 def fitted(name: str, x, like: Tensor, width: int | None = None) -> Tensor:
@@ -217,8 +220,7 @@ def fitted(name: str, x, like: Tensor, width: int | None = None) -> Tensor:
 
 def as_precise(x: Tensor, like: Tensor) -> Tensor:
     "`x` in the precision of `like`, unless autocast chooses one; it leaves float64 alone."
-    kind = like.device.type
-    by_itself = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind) and x.dtype != torch.float64
+    by_itself = in_autocast(like.device.type) and x.dtype != torch.float64
     return x if by_itself else x.to(like.dtype)
 
 # %% ../nbs/00_core.ipynb #e9036eab
