@@ -16,7 +16,7 @@ from .arms import climb, merit
 from .scales import column, mean_sd, where
 from ..family import SparseDictionary
 from ..stability import pairwise, stability_null
-from ..training import evaluate, fit
+from ..training import as_input, evaluate, fit
 
 # %% ../../nbs/26_family_runs.ipynb #5f1a3cda
 UPSTREAM = dict(schedule='constantwithwarmup', clip_grad=None, auxk_weight=0., dead_after=10_000_000, batch_size=256)
@@ -118,6 +118,8 @@ def family_nulls(model: SparseDictionary, data: dict) -> dict:
     model : any of the runs, for its directions and its scale
     data : raw activations, place -> tensor, with a 'mask' where not all tokens count
     """
+    weights = next(model.parameters())
+    data = as_input(data, weights.dtype, weights.device)
     x, y = model.prepare(model.normalise(data)[0])
     keep = data.get('mask')
     found = {}
