@@ -109,6 +109,11 @@ class DenseReference(nn.Module):
     def is_a(self, kind) -> bool:
         return issubclass(self.kind, kind)
 
+    def note(self, phase: str):
+        "Mark the end of a phase; not in what a compiler makes of a step, where an event of a GPU is never recorded."
+        if not torch.compiler.is_compiling():
+            self.mark(phase)
+
 # %% ../../nbs/31_bench.ipynb #817a5483
 @torch.no_grad()
 def retracted(ref: DenseReference):
@@ -119,12 +124,12 @@ def retracted(ref: DenseReference):
         ref.Relax.data = ball_rows(ref.Relax, ref.delta)
     else:
         ref.atoms.data = ref.atoms / ref.atoms.norm(dim=1, keepdim=True).clamp_min(1e-8)
-    ref.mark('retraction')
+    ref.note('retraction')
 
 
 def dense_dictionary(ref: DenseReference):
     "D (k, d), built anew at every call."
-    ref.mark('forward')
+    ref.note('forward')
     retracted(ref)
     if not ref.archetypal:
         return ref.atoms * 1.
@@ -132,9 +137,9 @@ def dense_dictionary(ref: DenseReference):
     if ref.support is not None:  # a row-sparse W, written out
         W = W.new_zeros(len(W), len(ref.C)).scatter_add(1, ref.support, W)
     D = (W @ ref.C + ref.Relax) * ref.multiplier.exp()
-    ref.mark('dictionary')
+    ref.note('dictionary')
     if D.requires_grad:
-        D.register_hook(lambda G: ref.mark('backward'))  # what follows is the gradient of W
+        D.register_hook(lambda G: ref.note('backward'))  # what follows is the gradient of W
     return D
 
 # %% ../../nbs/31_bench.ipynb #bb208d0e
