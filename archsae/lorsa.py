@@ -408,6 +408,10 @@ class Heads(NamedTuple):
     gain_q: Float[Tensor, 'n e'] | None = None  # where queries and keys are normalised
     gain_k: Float[Tensor, 'n e'] | None = None
 
+    def to(self, device) -> 'Heads':
+        "The same weights, on a device."
+        return Heads(*[part if part is None else part.to(device) for part in self])
+
 
 def bert_heads(attention: nn.Module, out: nn.Linear) -> Heads:
     "The heads of a layer of BERT's kind: `query`, `key` and `value`, and what its output goes through."
@@ -556,6 +560,7 @@ def attended(model: Lorsa, x: Float[Tensor, 'm T d'], keep: Bool[Tensor, 'm T'],
 def initialize_lorsa_with_mhsa(model: Lorsa, heads: Heads, x: Float[Tensor, '... d'], seed: int = 0) -> Lorsa:
     "Patterns copied; values and atoms of each block from the head whose pattern it has, `x` normalised inputs."
     copy_patterns(model, heads)
+    heads = heads.to(model.W_V.device)
     n, d, e = heads.W_V.shape
     block = model.cfg.d_sae // n
     rows = x.reshape(-1, d).to(heads.W_V)
@@ -690,10 +695,11 @@ def anchored_lorsa(cfg: LorsaConfig, data: dict, heads: Heads, decoder: str = 'a
     check_choice('values', values, ('adjoint', 'paired'))
     check_flag('scaled', scaled)
     check_flag('unit', unit)
-    check_heads(heads)
     archetypes = dict(init=init, support=support, refresh=refresh, delta_unit=delta_unit, rule=rule,
                       use_multiplier=use_multiplier)
+    check_heads(heads)
     model = Lorsa(cfg, seed=seed)
+    heads = heads.to(model.W_V.device)
     data = model.as_batch(data, 'data')
     model.set_dataset_norms(data, data.get('mask'), 'data')
     x, y = model.prepare(model.normalise(data)[0])
