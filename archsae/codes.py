@@ -256,9 +256,9 @@ class Decode(Function):
         G = G.contiguous()
         if need_D:
             ctx.codes.transposed()  # before `replace`, so that the sort stays with the codes
-        here = ctx.codes.replace(values.to(D.dtype))
-        dv = ctx.products.dots(here, G, D).to(values.dtype) if need_values else None
-        dD = ctx.products.columns(here, G) if need_D else None
+        here = ctx.codes.replace(values.to(G.dtype))  # under autocast not that of D
+        dv = ctx.products.dots(here, G, D.to(G.dtype)).to(values.dtype) if need_values else None
+        dD = ctx.products.columns(here, G).to(D.dtype) if need_D else None
         return dv, dD, None, None
 
 # %% ../nbs/07_codes.ipynb #0a285544
