@@ -18,11 +18,7 @@ LEFT_OUT = {  # figure -> why its rows lack columns; only what is listed may lac
     'stability_frontier.imagenet': 'not run again yet',
     'stability_matching': 'dictionaries made by hand: nothing was trained',
     'table1_methods': 'its rows of the paper have what the paper prints',
-    'table2_plausibility': 'not run again yet',
-    'table3_identifiability': 'not run again yet',
     'training_curves': 'the training itself, epoch by epoch, on the tokens that it sees; the axis says so',
-    'training_defaults': 'not run again yet',
-    'training_kernels': 'not run again yet',
 }
 
 

@@ -273,7 +273,7 @@ def test_scale_paper_end_to_end(shell, root, tmp_path, monkeypatch):
     assert {r['k'] for r in about['rows'] if r.get('kind') == 'run'} == {8, 16}
 
 
-NOT_RUN_YET = {'language_contexts'}  # of any source; a figure that is run leaves this list
+NOT_RUN_YET = set()  # of any source; a figure that is run leaves this list
 
 
 def test_committed_figures(root):
