@@ -14,8 +14,6 @@ OF_R2 = {'r2_held_out', 'dead'}
 LEFT_OUT = {  # figure -> why its rows lack columns; only what is listed may lack any, and only for as long as it does
     'distillation_kmeans': 'points alone: no atom that could die, and which rows they were fitted to is the subject',
     'distillation_large': 'points alone: no atom that could die',
-    'fig03_stability.imagenet': 'not run again yet',
-    'stability_frontier.imagenet': 'not run again yet',
     'stability_matching': 'dictionaries made by hand: nothing was trained',
     'table1_methods': 'its rows of the paper have what the paper prints',
     'training_curves': 'the training itself, epoch by epoch, on the tokens that it sees; the axis says so',
