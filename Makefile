@@ -1,6 +1,7 @@
 # make figures   draw every figure (SCALE=smoke; SCALE=laptop for the committed ones)
 # make test      notebooks in step, ruff, notebook tests, pytest
 # make outputs   run all chapters at SCALE and put their outputs into the notebooks
+# make gpu       where there is a GPU: kernels' tests, times and memory, and the larger experiments (25 minutes)
 # make soak      long runs of faults: kills, damaged files, fuzzed files, bad input (hours; results beside them)
 # make mutants   small deliberate bugs, and which test notices each (an hour; the result is tests/soak/mutants.json)
 # make redraw    draw figures anew from the numbers in figures/, NAMES='speed_scaling ...'
@@ -23,7 +24,7 @@ READY = $(VENV)/archsae-ready
 
 NAMES ?=
 
-.PHONY: figures outputs test soak mutants redraw readme export clean setup
+.PHONY: figures outputs test gpu soak mutants redraw readme export clean setup
 
 figures: $(READY)
 	@$(BIN)/archsae_figures --scale '$(SCALE)' --jobs '$(JOBS)' $(if $(FIGURES),--figures '$(FIGURES)') $(if $(OUT),--out '$(OUT)') $(ARGS)
@@ -33,6 +34,9 @@ outputs: $(READY)
 
 test: $(READY)
 	@$(BIN)/python .ci/test.py
+
+gpu: $(READY)
+	@$(BIN)/python .ci/gpu.py $(or $(PART),all) $(ARGS)
 
 soak: $(READY)
 	@rc=0; for f in tests/soak/*.py; do echo "$$f"; $(BIN)/python "$$f" $(ARGS) || rc=1; done; exit $$rc

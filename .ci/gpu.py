@@ -1,15 +1,18 @@
 """Everything that wants a GPU, in one command: `make gpu`, in under 25 minutes.
 
-`gpu.py speed FILE`   times and memory of training steps, k-means and pursuit, as JSON
-`gpu.py tests`        the notebooks with their GPU cells
-`gpu.py chapters`     the chapters whose paper scale needs a GPU, several at once"""
+`gpu.py speed`      times and memory of training steps, k-means and pursuit, to figures/speed_gpu.json
+`gpu.py tests`      the notebooks with their GPU cells
+`gpu.py chapters`   the experiments that a GPU makes longer or larger, three at once
+`gpu.py all`        one after the other"""
 import argparse
 import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -85,13 +88,13 @@ SPEED = [
     step_rows,
     lambda: [kmeans_row(10**7, 32000, 768)],
     lambda: [pursuit_row(4096, 384, 3072, 16), pursuit_row(65536, 768, 16384, 32)],
+    memory_rows,
 ]
 
 
-def written(parts: list, file: str):
-    "Write all rows, each part as soon as it is there."
+def measured(parts: list) -> list:
+    "The rows of all parts; of one that fails, a row that says how."
     import torch
-    from archsae.book.scales import plain, provenance
 
     rows = []
     for part in parts:
@@ -99,12 +102,23 @@ def written(parts: list, file: str):
             found = part()
         except Exception as e:  # the other parts are worth having
             traceback.print_exc()
-            found = [dict(name='failed', error=f'{type(e).__name__}: {e}'[:2000])]
+            found = [dict(name='failed', error=f'{type(e).__name__}: {e}'[:300])]
         rows += found
-        print(json.dumps(plain(found[-1])), flush=True)
+        print(json.dumps(found[-1], default=str), flush=True)
         torch.cuda.empty_cache()
-        about = dict(volatile=provenance('cuda'), rows=plain(rows))
-        Path(file).write_text(json.dumps(about, indent=1) + '\n', encoding='utf-8')
+    return rows
+
+
+def speed(folder: str):
+    "Measure, and write `speed_gpu.json`; `make redraw NAMES=speed_gpu` draws it."
+    from archsae.book.bench import PEERS, importable
+    from archsae.book.scales import as_json, plain, provenance
+
+    rows = plain(measured(SPEED))
+    peers = [name for name, module in PEERS.items() if importable(module)]
+    about = dict(name='speed_gpu', chapter='bench', scale='laptop', source='digits', params=dict(peers=peers),
+                 seeds=[0], smallest_text_px=None, rows=[], volatile=plain(provenance('cuda')))
+    (Path(folder)/'speed_gpu.json').write_text(as_json(about, rows), encoding='utf-8')
 
 
 def tests(workers: int) -> int:
@@ -115,16 +129,47 @@ def tests(workers: int) -> int:
     return subprocess.run(command, cwd=ROOT, env=env).returncode
 
 
+CHAPTERS = [  # notebook, scale, source
+    ('36_halves', 'paper', 'minilm'), ('36_halves', 'paper', 'vit'), ('36_halves', 'laptop', 'photos'),
+    ('16_arms', 'laptop', 'vit'), ('17_delta', 'laptop', 'vit'), ('28_crosslayer', 'laptop', 'minilm'),
+]
+
+
+def drawn(job: tuple) -> str:
+    "Run a chapter; what became of it."
+    notebook, scale, source = job
+    start = time.time()
+    with tempfile.TemporaryDirectory() as t:
+        command = [sys.executable, '-m', 'papermill', '--cwd', 'nbs', '-k', 'python3', '-p', 'scale', scale,
+                   '-p', 'source', source, f'nbs/{notebook}.ipynb', f'{t}/{notebook}.ipynb']
+        env = os.environ | dict(ARCHSAE_FIGURES=str(ROOT/'figures'), OMP_NUM_THREADS='2')
+        done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
+    said = 'ok' if done.returncode == 0 else f'FAILED: {done.stderr[-500:]}'
+    return f'{notebook} {source}: {said}, {time.time() - start:.0f} s'
+
+
+def chapters() -> int:
+    "The experiments, three at a time: most of a step is spent outside of the GPU."
+    with ThreadPoolExecutor(3) as pool:
+        told = list(pool.map(drawn, CHAPTERS))
+    print('\n'.join(told))
+    return int(any('FAILED' in line for line in told))
+
+
 def main() -> int:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument('part', choices=('speed', 'memory', 'tests'))
-    p.add_argument('file', nargs='?', default='gpu.json')
-    p.add_argument('--workers', type=int, default=8)
+    p.add_argument('part', choices=('speed', 'tests', 'chapters', 'all'))
+    p.add_argument('--workers', type=int, default=8, help='notebooks at a time, of tests')
+    p.add_argument('--folder', default=str(ROOT/'figures'), help='where speed_gpu.json goes')
     a = p.parse_args()
-    if a.part == 'tests':
-        return tests(a.workers)
-    written(SPEED if a.part == 'speed' else [memory_rows], a.file)
-    return 0
+    import torch
+
+    if not torch.cuda.is_available():
+        print('gpu.py: expected a CUDA device; torch sees none', file=sys.stderr)
+        return 2
+    parts = dict(speed=lambda: speed(a.folder) or 0, tests=lambda: tests(a.workers), chapters=chapters)
+    chosen = parts if a.part == 'all' else [a.part]
+    return max(parts[name]() for name in chosen)
 
 
 if __name__ == '__main__':
