@@ -20,6 +20,7 @@ _OFFERED = {
     'codes': ('SparseCodes',),
     'sae': ('SAE', 'TopKSAE', 'BatchTopKSAE', 'JumpSAE', 'RATopKSAE', 'RABatchTopKSAE', 'RAJumpSAE', 'DictionaryLayer'),
     'pursuit': ('MpSAE', 'OMPSAE'),
+    'amortised': ('AmortisedSAE',),
     'activations': ('Activations', 'rescale', 'standardise'),
     'vision': ('image_tokens',),
     'sources': ('load_source',),
@@ -76,6 +77,7 @@ if __name__ == 'archsae':
 # %% ../nbs/A4_front_door.ipynb #ab2cbb7d
 if TYPE_CHECKING:
     from archsae.activations import Activations as Activations, rescale as rescale, standardise as standardise
+    from archsae.amortised import AmortisedSAE as AmortisedSAE
     from archsae.checkpoints import load as load, save as save
     from archsae.codes import SparseCodes as SparseCodes
     from archsae.concepts import concepts_of as concepts_of, heat_map as heat_map, top_images as top_images

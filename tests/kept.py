@@ -2,7 +2,7 @@
 import torch
 from torch import nn
 import archsae
-from archsae import factorizations, hull, overcomplete, pursuit, sae
+from archsae import amortised, factorizations, hull, overcomplete, pursuit, sae
 from archsae.crosslayer import CLTConfig, CrossArchetypes, CrossLayerTranscoder
 from archsae.family import ACT_FNS, archetypal_decoder
 from archsae.lorsa import Lorsa, LorsaConfig, block_decoder
@@ -34,6 +34,7 @@ def saes():
     yield 'RAJumpSAE', sae.RAJumpSAE(D, K, C, rule='tangent', init='random')
     yield 'MpSAE', pursuit.MpSAE(D, K, k=3, dropout=.1)
     yield 'OMPSAE', pursuit.OMPSAE(D, K, k=3, max_iter=20)
+    yield 'AmortisedSAE', amortised.AmortisedSAE(D, K, k=3, refits=2)
     yield 'tied', sae.TopKSAE(D, K, top_k=3).tied()
     yield 'tied, archetypal', sae.RATopKSAE(D, K, C, top_k=3).tied(bias=True)
     yield 'untied', sae.TopKSAE(D, K, top_k=3).untied(bias=True)

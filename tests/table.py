@@ -13,10 +13,10 @@ import torch
 from inputs import Case, Choice, Count, Device, Flag, Given, Index, Mask, Number, Places, Real, Seed, walk
 
 N, D, K, P, L, T = 24, 6, 8, 9, 2, 5  # rows, width, atoms, points, layers, tokens of a context
-MODULES = ('activations', 'checkpoints', 'codes', 'concepts', 'core', 'crosslayer', 'distillation', 'factorizations',
-           'family', 'guarantees', 'hull', 'kernels', 'language', 'lorsa', 'matching', 'metrics', 'pursuit',
-           'recurrence', 'relaxation', 'sae', 'sparsity', 'stability', 'stable', 'supports', 'training', 'transcoder',
-           'vision', 'overcomplete')
+MODULES = ('activations', 'amortised', 'checkpoints', 'codes', 'concepts', 'core', 'crosslayer', 'distillation',
+           'factorizations', 'family', 'guarantees', 'hull', 'kernels', 'language', 'lorsa', 'matching', 'metrics',
+           'pursuit', 'recurrence', 'relaxation', 'sae', 'sparsity', 'stability', 'stable', 'supports', 'training',
+           'transcoder', 'vision', 'overcomplete')
 
 
 def module(name):
@@ -131,6 +131,10 @@ def mpsae():
 
 def ompsae():
     return module('pursuit').OMPSAE(D, K, 2).eval()
+
+
+def amortised():
+    return module('amortised').AmortisedSAE(D, K, 2).eval()
 
 
 def mlp():
@@ -421,6 +425,11 @@ of('pursuit.OMPSAE.pursue', ompsae, x=real(N, D, finite=False), D=real(K, D, see
    k=Count(2, most=K, optional=True), max_iter=Count(5, optional=True), loose=COINS)
 of('pursuit.OMPSAE.encode', ompsae, x=real(N, D, finite=False, leading=True), k=Count(2, most=K, optional=True),
    max_iter=Count(5, optional=True), loose=COINS)
+
+# amortised
+add('amortised.AmortisedSAE', **PURSUIT | dict(k=Count(2, most=K)), refits=Count(1, least=0))
+of('amortised.AmortisedSAE.pursue', amortised, x=real(N, D, finite=False), D=real(K, D, seed=1, finite=False),
+   loose=COINS)
 
 # metrics
 PAIR = dict(x=real(N, D), x_hat=real(N, D, seed=1))

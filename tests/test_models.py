@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import multiprocessing
+from archsae.amortised import AmortisedSAE
 from archsae.core import from_config, seeded
 from archsae.crosslayer import CLTConfig, CrossArchetypes, CrossLayerTranscoder
 from archsae.family import FamilyLoss, archetypal_decoder
@@ -56,6 +57,7 @@ MODELS = {
     'RABatchTopK': lambda: RABatchTopKSAE(8, 16, A[:10], 3, .3).set_threshold(.1),
     'RAJump': lambda: RAJumpSAE(8, 16, A[:10], delta=.3),
     'Mp': lambda: MpSAE(8, 16, 3), 'OMP': lambda: OMPSAE(8, 16, 3),
+    'amortised': lambda: AmortisedSAE(8, 16, 3),
     'transcoder': transcoder, 'transcoder jump': lambda: transcoder('jumprelu', True),
     'transcoder batch': lambda: transcoder('batchtopk', True), 'CLT': crosslayer,
     'CLT jump': lambda: crosslayer('jumprelu', True), 'CLT layers': lambda: crosslayer('batchlayertopk', True),
