@@ -30,16 +30,26 @@ class Concepts(NamedTuple):
     acts : n tokens of m images
     D : (k, d) atoms
     codes : (n, k), zeros left out
+    recurs : (k,) how likely each atom is to come back in a run on other data, where `archsae.recurrence` said it
     """
 
     acts: Activations
     D: Float[Tensor, 'k d']
     codes: SparseCodes
+    recurs: Float[Tensor, ' k'] | None = None
 
     @property
     def per(self) -> int:
         "Tokens of an image."
         return len(self.acts.A) // len(self.acts.labels)
+
+    def atoms(self) -> list[dict]:
+        "A row for each atom: its number, the shares of tokens and of images in which it fires, and `recurs` if known."
+        columns = dict(tokens=firing_rates(self), images=image_rates(self))
+        if self.recurs is not None:
+            columns['recurs'] = self.recurs
+        values = zip(*(column.tolist() for column in columns.values()))
+        return [dict(atom=i) | dict(zip(columns, row)) for i, row in enumerate(values)]
 
 # %% ../nbs/23_concepts.ipynb #c7765715
 def check_concepts(c) -> Concepts:
@@ -84,7 +94,10 @@ def concepts_of(sae, acts: Activations, batch_size: int = 8192) -> Concepts:
         sae.train(training)
     values, index, counts = map(torch.cat, zip(*parts))
     starts = F.pad(counts.cumsum(0), (1, 0))
-    return Concepts(acts, sae.get_dictionary().detach().cpu(), SparseCodes(values, index, sae.nb_concepts, starts))
+    codes = SparseCodes(values, index, sae.nb_concepts, starts)
+    said = sae.record.get('recurrence')
+    recurs = None if said is None else torch.tensor(said['probability'])
+    return Concepts(acts, sae.get_dictionary().detach().cpu(), codes, recurs)
 
 # %% ../nbs/23_concepts.ipynb #cd0ff4d5
 def firings(c: Concepts, atom: int) -> tuple[Int[Tensor, ' q'], Float[Tensor, ' q']]:

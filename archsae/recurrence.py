@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 from .core import Float, check_flag, check_matrix, check_number, check_rows, check_whole, generator
+from .pursuit import OMPSAE
+from .sae import SAE
 from .stability import match_atoms
 
 # %% ../nbs/35_recurrence.ipynb #38f414f3
@@ -78,6 +80,31 @@ def halves_of(A, seed: int) -> tuple:
     deal = torch.randperm(m, generator=generator(seed)).tolist()
     return rows, [members[i] for i in deal[:m // 2]], [members[i] for i in deal[m // 2:]]
 
+# %% ../nbs/35_recurrence.ipynb #35b00004
+def nearest_kept(parent: list, keep: list) -> list:
+    "For each kept atom the first one above it that is kept as well, by its new number; -1 where there is none."
+    number = {old: new for new, old in enumerate(keep)}
+    found = []
+    for atom in keep:
+        above = parent[atom]
+        while above >= 0 and above not in number:
+            above = parent[above]
+        found.append(number.get(above, -1))
+    return found
+
+
+def record_of_some(record: dict, keep: list) -> dict:
+    "What a record says, of some atoms only."
+    told = dict(record) | dict(atoms=keep)
+    if 'parent' in told:
+        told['parent'] = nearest_kept(told['parent'], keep)
+    if 'sizes' in told:
+        told['sizes'] = [told['sizes'][i] for i in keep]
+    if 'recurrence' in told:
+        said = told['recurrence']
+        told['recurrence'] = said | dict(probability=[said['probability'][i] for i in keep])
+    return told
+
 # %% ../nbs/35_recurrence.ipynb #2e539d95
 class Recurrence(NamedTuple):
     "How likely each atom of a model is to come back in a run on other data."
@@ -95,6 +122,35 @@ class Recurrence(NamedTuple):
     threshold: float
     "Above which an atom has come back."
 
+    def kept(self, least: float = .5) -> OMPSAE:
+        """The atoms that are likely to come back, with codes by pursuit.
+
+        Parameters
+        ----------
+        least : the probability that is asked of an atom
+
+        Returns
+        -------
+        An `OMPSAE` in evaluation mode, with the standardisation and the budget of `model`, or as many active atoms as
+        are left; `record['atoms']` says which they are in `model`, and `record['parent']` counts among those kept.
+
+        Raises
+        ------
+        ValueError : `model` is no SAE or has no budget, or no atom is so likely
+        """
+        least = check_number('least', least, least=0, most=1)
+        whole = OMPSAE.of(self.model)
+        keep = (self.probability >= least).nonzero()[:, 0]
+        if not len(keep):
+            most = self.probability.max().item()
+            raise ValueError(f"least: expected at most {most:.3g}, the largest probability; got {least}")
+        D = whole.get_dictionary().detach()[keep.to(whole.device)]
+        budget = min(whole.k, len(keep))
+        small = OMPSAE(whole.input_shape, len(keep), budget, dictionary_params=dict(initializer=D), device=whole.device)
+        small._scales = dict(whole._scales)
+        small.record = record_of_some(self.model.record, keep.tolist())
+        return small.eval()
+
 
 def recurrence(make, A, runs: int = 6, threshold: float = .8, *, seed: int = 0, progress: bool = True) -> Recurrence:
     """For each atom of a dictionary the probability that other data would give it too.
@@ -110,7 +166,8 @@ def recurrence(make, A, runs: int = 6, threshold: float = .8, *, seed: int = 0, 
 
     Returns
     -------
-    A `Recurrence`; its `model` was made of half of the data.
+    A `Recurrence`; its `model` was made of half of the data. If that is an SAE, its `record['recurrence']` has the
+    probabilities, which are kept with the model.
 
     Raises
     ------
@@ -130,4 +187,7 @@ def recurrence(make, A, runs: int = 6, threshold: float = .8, *, seed: int = 0, 
         others.append(atoms_in(make(rows[torch.cat([second[i] for i in drawn])], seed + 1 + r)))
     cosines = partner_cosines(D, others)
     probability = learn_rule(cosines, threshold)(cosines)
+    if isinstance(model, SAE):
+        said = [round(p, 4) for p in probability.tolist()]
+        model.record['recurrence'] = dict(threshold=threshold, runs=runs, probability=said)
     return Recurrence(model, probability, *interval(probability, runs), cosines, threshold)

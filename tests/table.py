@@ -557,6 +557,16 @@ add('recurrence.recurrence', make=made(lambda: lambda rows, seed: rows[:4], None
     A=real(N, D, free=True, scales=False), runs=Count(2, least=2), threshold=Number(.8, least=0, most=1 - 1e-6),
     seed=Seed(), progress=Flag(), slow=True)
 
+
+def an_answer():
+    from archsae.recurrence import Recurrence
+
+    p = torch.linspace(.2, 1, K)
+    return Recurrence(module('pursuit').OMPSAE(D, K, 2).eval(), p, p, p, p[:, None], .8)
+
+
+of('recurrence.Recurrence.kept', an_answer, least=Number(.5, least=0, most=1))
+
 # guarantees
 NEAR = dict(A=real(N, D), A2=Real(lambda: normal(N, D) + .01 * normal(N, D, seed=1)))
 add('guarantees.diameter_bound', **NEAR, k=Count(3))
