@@ -302,7 +302,7 @@ class Stored(NamedTuple):
     digest: str | None
 
 
-CHAPTERS = ('relaxation', 'sae', 'hull', 'pursuit', 'factorizations', 'transcoder', 'crosslayer', 'lorsa')
+CHAPTERS = ('relaxation', 'sae', 'hull', 'pursuit', 'amortised', 'factorizations', 'transcoder', 'crosslayer', 'lorsa')
 
 
 def known_class(path: Path, name: str) -> type:
