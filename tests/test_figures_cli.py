@@ -277,7 +277,8 @@ NOT_RUN_YET = set()  # of any source; a figure that is run leaves this list
 
 
 def test_committed_figures(root):
-    "Every figure that a chapter declares is committed at laptop scale, of one source at least, and nothing else is."
+    """Every figure that a chapter declares is committed, of one source at least, and nothing else is; at laptop scale,
+    or larger where a GPU drew it."""
     declared = {n: name_of(p) for p in chapters(root/'nbs') for n in declared_figures(p)}
     files = [p for p in (root/'figures').glob('*.json') if p.stem != 'claims']  # the ledger is no figure
     committed = {p.stem: check_figure(p) for p in files}
@@ -285,4 +286,5 @@ def test_committed_figures(root):
     assert set(declared) - drawn == NOT_RUN_YET
     assert {p.stem for p in (root/'figures').glob('*.png')} == set(committed)
     for name, about in committed.items():
-        assert about['scale'] == 'laptop' and declared[name.split('.')[0]] == about['chapter'], name
+        assert about['scale'] == 'laptop' or about['volatile']['device'] != 'cpu', name
+        assert declared[name.split('.')[0]] == about['chapter'], name
