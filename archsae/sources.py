@@ -10,7 +10,7 @@ import re
 import numpy as np
 import torch
 from torch import Tensor
-from archsae.core import Int, cached, check_positive, needs, pick_device
+from archsae.core import Bool, Int, cached, check_positive, needs, pick_device
 from archsae.activations import Activations, digits, standardise
 from archsae.language import (
     activation_batches, blocks, check_context, check_tokenizer, load_lm, longest_context, read_texts, special_frame,
@@ -100,6 +100,16 @@ def documents(encoded: list, least: int) -> list:
             open_one = []
     return joined if joined or not open_one else [open_one]
 
+# %% ../nbs/A13_sources.ipynb #a1339002
+class Context(str):
+    "A text as a language model read it: with its tokens, special ones among them, and which of these have a row."
+
+    def __new__(cls, text: str, ids: Int[Tensor, ' t'] | None = None, keep: Bool[Tensor, ' t'] | None = None):
+        self = super().__new__(cls, text)
+        self.ids = ids
+        self.keep = keep
+        return self
+
 # %% ../nbs/A13_sources.ipynb #ee308d4a
 def contexts_of(tokenizer, texts: list, context: int) -> tuple[Int[Tensor, 'm context'], Int[Tensor, ' m'], int, int]:
     "Full contexts, the document of each, and how many special tokens stand before and after its text."
@@ -159,7 +169,7 @@ def text_tokens(model, texts: list, place: str | None = None, context: int | Non
         labels=document,
         directions=None,
         grid=(1, per),
-        pixels=[lm.tokenizer.decode(row[row_keep]) for row, row_keep in zip(ids, keep)],
+        pixels=[Context(lm.tokenizer.decode(row[k]), row, k) for row, k in zip(ids, keep)],
         source=f'text:{lm.name}',
         names=tuple(titles),
         note=f'{place} of {lm.name}, contexts of {context} tokens',
