@@ -102,12 +102,14 @@ def documents(encoded: list, least: int) -> list:
 
 # %% ../nbs/A13_sources.ipynb #a1339002
 class Context(str):
-    "A text as a language model read it: with its tokens, special ones among them, and which of these have a row."
+    "A text as a model read it: with its tokens, special ones among them, which of these have a row, and the tokenizer."
 
-    def __new__(cls, text: str, ids: Int[Tensor, ' t'] | None = None, keep: Bool[Tensor, ' t'] | None = None):
+    def __new__(cls, text: str, ids: Int[Tensor, ' t'] | None = None, keep: Bool[Tensor, ' t'] | None = None,
+                tokenizer=None):
         self = super().__new__(cls, text)
         self.ids = ids
         self.keep = keep
+        self.tokenizer = tokenizer
         return self
 
 # %% ../nbs/A13_sources.ipynb #ee308d4a
@@ -169,7 +171,7 @@ def text_tokens(model, texts: list, place: str | None = None, context: int | Non
         labels=document,
         directions=None,
         grid=(1, per),
-        pixels=[Context(lm.tokenizer.decode(row[k]), row, k) for row, k in zip(ids, keep)],
+        pixels=[Context(lm.tokenizer.decode(row[k]), row, k, lm.tokenizer) for row, k in zip(ids, keep)],
         source=f'text:{lm.name}',
         names=tuple(titles),
         note=f'{place} of {lm.name}, contexts of {context} tokens',
