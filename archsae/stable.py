@@ -7,6 +7,8 @@ __all__ = ['stable_dictionary']
 
 # %% ../nbs/21_stable.ipynb #6d2591ef
 import heapq
+import math
+from collections.abc import Iterator
 from typing import NamedTuple
 import torch
 from torch import Tensor
@@ -15,9 +17,11 @@ from tqdm.auto import tqdm
 from .activations import Activations
 from .codes import SparseCodes
 from archsae.core import (
-    Float, Int, check_finite, check_flag, check_number, check_positive, check_rows, check_whole, pick_device,
+    Float, Int, check_finite, check_flag, check_number, check_positive, check_rows, check_whole, nonzero, pick_device,
 )
+from .hull import hull_by_active_set
 from .pursuit import OMPSAE, orthogonal_pursuit
+from .relaxation import RelaxedArchetypalDictionary
 
 # %% ../nbs/21_stable.ipynb #39c4b842
 ROUNDS = 12  # of the power iteration, and of Lloyd's
@@ -121,9 +125,17 @@ def normal_equations(codes: SparseCodes, A: Float[Tensor, 'n d']) -> tuple[Float
     return ZZ.view(k, k), ZA
 
 
-def least_squares_step(A, D: Float[Tensor, 'k d'], D0: Float[Tensor, 'k d'], top_k: int, ridge: float,
-                       progress: bool = False) -> Float[Tensor, 'k d']:
-    "Atoms of norm one that explain more with the codes that pursuit finds for `D`, pulled to `D0`."
+class Sums(NamedTuple):
+    "All that a step of least squares has to know of tokens and their codes."
+
+    ZZ: Float[Tensor, 'k k']
+    """ZᵀZ, in float64."""
+    ZA: Float[Tensor, 'k d']
+    """ZᵀA, in float64."""
+
+
+def code_sums(A, D: Float[Tensor, 'k d'], top_k: int, progress: bool = False) -> Sums:
+    "The sums over all tokens, with the codes that pursuit finds."
     ZZ = torch.zeros(len(D), len(D), dtype=torch.float64, device=D.device)
     ZA = torch.zeros(D.shape, dtype=torch.float64, device=D.device)
     starts = range(0, len(A), 2**14)
@@ -132,54 +144,189 @@ def least_squares_step(A, D: Float[Tensor, 'k d'], D0: Float[Tensor, 'k d'], top
         here = normal_equations(orthogonal_pursuit(x, D, top_k)[0], x)
         ZZ += here[0]
         ZA += here[1]
-    pull = ridge * ZZ.diagonal().mean()
-    eye = torch.eye(len(D), dtype=torch.float64, device=D.device)
-    best = torch.linalg.solve(ZZ + (pull + 1e-9 * ZZ.diagonal().amax()) * eye, ZA + pull * D0.double())
-    silent = ZZ.diagonal() == 0
-    return F.normalize(torch.where(silent[:, None], D.double(), best).to(D))
+    return Sums(ZZ, ZA)
+
+# %% ../nbs/21_stable.ipynb #21f00000
+class Free:
+    "Atoms of norm one that may go anywhere."
+
+    def __init__(self, D0: Float[Tensor, 'k d'], ridge: float):
+        self.D, self.D0, self.ridge = D0, D0, ridge
+
+    def update(self, sums: Sums):
+        "To the atoms that explain the most with these codes, pulled to where they began."
+        diagonal = sums.ZZ.diagonal()
+        pull = self.ridge * diagonal.mean()
+        eye = torch.eye(len(self.D), dtype=torch.float64, device=self.D.device)
+        system = sums.ZZ + (pull + 1e-9 * diagonal.amax()) * eye
+        best = torch.linalg.solve(system, sums.ZA + pull * self.D0.double())
+        best = torch.where((diagonal == 0)[:, None], self.D.double(), best)  # the silent ones stay
+        self.D = F.normalize(best.to(self.D))
+
+
+def least_squares_step(A, D: Float[Tensor, 'k d'], D0: Float[Tensor, 'k d'], top_k: int, ridge: float,
+                       progress: bool = False) -> Float[Tensor, 'k d']:
+    "Atoms of norm one that explain more with the codes that pursuit finds for `D`, pulled to `D0`."
+    form = Free(D0, ridge)
+    form.D = D
+    form.update(code_sums(A, D, top_k, progress))
+    return form.D
+
+# %% ../nbs/21_stable.ipynb #21f00002
+ATOM_ROUNDS = 2  # over all atoms, in each step
+
+
+def nearest_in_form(x: Float[Tensor, ' d'], C: Float[Tensor, 'm d'],
+                    delta: float) -> tuple[Float[Tensor, ' m'], Float[Tensor, ' d']]:
+    "Weights and offset of the point nearest to x among those within `delta` of the hull of `C`."
+    w = hull_by_active_set(None, x[None], C)[0]
+    offset = x - w @ C
+    return w, offset * min(1, delta / max(offset.norm().item(), 1e-300))
+
+
+class Bound:
+    "Atoms within `delta` of the hull of points; each begins as a point of its own."
+
+    def __init__(self, points: Float[Tensor, 'p d'], k: int, support: int | None, delta: float, ridge: float):
+        support = None if support == len(points) else support
+        self.layer = RelaxedArchetypalDictionary(points.shape[1], k, points, delta, use_multiplier=False,
+                                                 device=points.device, support=support, delta_unit='data')
+        self.D0, self.ridge = points[:k].double(), ridge
+
+    @property
+    def D(self) -> Float[Tensor, 'k d']:
+        "The atoms."
+        return self.layer.get_dictionary()
+
+    def update(self, sums: Sums):
+        "One atom after another to the best that its form allows, the others held."
+        D, C, relaxed = self.D.double(), self.layer.C.double(), self.layer.delta
+        norms = nonzero(self.D0.square().sum(1))
+        pull = self.ridge * (sums.ZZ.diagonal() * norms).mean() / norms
+        sizes = sums.ZZ.diagonal() + pull
+        rest = sums.ZA - sums.ZZ @ D + pull[:, None] * (self.D0 - D)
+        for j in (sizes > 0).nonzero()[:, 0].tolist() * ATOM_ROUNDS:
+            at = slice(None) if self.layer.support is None else self.layer.support[j]
+            w, offset = nearest_in_form(D[j] + rest[j] / sizes[j], C[at], relaxed)
+            step = w @ C[at] + offset - D[j]
+            D[j] += step
+            rest -= sums.ZZ[:, j, None] * step
+            rest[j] -= pull[j] * step
+            self.layer.W[j], self.layer.Relax[j] = w, offset
+
+# %% ../nbs/21_stable.ipynb #21f00008
+def checked_batch(x, d: int | None) -> Float[Tensor, 'n d']:
+    "A batch of a stream: finite rows, as wide as those before."
+    x = check_finite('A', check_rows('A', x))
+    if d is not None and x.shape[1] != d:
+        raise ValueError(f"A: expected batches of rows of width {d}, as the first one; got {x.shape[1]}")
+    return x
+
+
+def first_rows(batches: Iterator, count: int) -> Float[Tensor, 'n d']:
+    "The first batches of a stream, until there are `count` rows or no more."
+    found, d = [], None
+    for x in batches:
+        found.append(checked_batch(x, d).cpu())
+        d = found[0].shape[1]
+        if sum(map(len, found)) >= count:
+            break
+    if not found:
+        raise ValueError("A: expected batches of rows; got an iterator that has none")
+    return torch.cat(found)
+
+
+def follow(form: Free | Bound, sums: Sums, batches: Iterator, top_k: int, memory: int) -> int:
+    "Let the atoms follow a stream; the number of its rows."
+    seen = waiting = 0
+    for x in batches:
+        D = form.D
+        here = code_sums(checked_batch(x, D.shape[1]), D, top_k)
+        keep = math.exp(-len(x) / memory)
+        sums = Sums(keep * sums.ZZ + here.ZZ, keep * sums.ZA + here.ZA)
+        seen, waiting = seen + len(x), waiting + len(x)
+        if waiting >= len(D):
+            form.update(sums)
+            waiting = 0
+    if waiting:
+        form.update(sums)
+    return seen
+
+# %% ../nbs/21_stable.ipynb #21f0000b
+def check_form(k: int, points, support, delta) -> tuple:
+    "What atoms may be, or a `ValueError`."
+    delta = check_number('delta', delta, least=0)
+    if points is None:
+        for name, value in dict(support=support, delta=delta or None).items():
+            if value is not None:
+                raise ValueError(f"points: expected a number of means where {name} is given; got None")
+        return None, None, delta
+    points = check_positive('points', points)
+    if points < k:
+        raise ValueError(f"points: expected at least {k}, the number of atoms; got {points}")
+    support = support if support is None else check_positive('support', support, most=points)
+    return points, support, delta
 
 # %% ../nbs/21_stable.ipynb #46029698
 @torch.no_grad()
-def stable_dictionary(A, k: int, top_k: int, *, steps: int = 2, ridge: float = .1, least: int = 8, device='auto',
-                      progress: bool = True) -> OMPSAE:
+def stable_dictionary(A, k: int, top_k: int, *, steps: int = 2, ridge: float = .1, least: int = 8,
+                      points: int | None = None, support: int | None = None, delta: float = 0.,
+                      memory: int = 2**17, device='auto', progress: bool = True) -> OMPSAE:
     """A dictionary that other data would give as well: a tree of means, and least squares with codes by pursuit.
 
     Parameters
     ----------
-    A : (n, d) activations, in memory or on disk, or `Activations`, whose mean and deviation the SAE then knows
+    A : (n, d) activations, in memory or on disk; `Activations`, whose mean and deviation the SAE then knows; or an
+        iterator of batches of rows
     k : number of atoms, from broad to fine; a smaller number gives, before `steps`, the first of them
     top_k : active atoms a token
     steps : of least squares; 0: the means themselves, in the convex hull of the tokens but for their length, which is 1
     ridge : how strongly the atoms are pulled to the means, in energies of an atom's codes
     least : rows of the smallest group
+    points : keep the atoms in the hull of so many means, at least k, with their weights; where not given they are free
+    support : how many points an atom may mix, those nearest to where it begins; all of them where not given
+    delta : how far an atom may leave the hull, in multiples of the mean distance of the points to their mean
+    memory : of an iterator, rows that the tree is made of, and after which what was seen counts 1/e
     device : 'auto', or what `torch.device` takes
     progress : show a bar
 
     Returns
     -------
-    An `OMPSAE` in evaluation mode; `record['parent']` has, for each atom, the one it is a part of, -1 at the top.
+    An `OMPSAE` in evaluation mode; `record['parent']` has, for each atom, the one it is a part of, -1 at the top. Its
+    dictionary is a `RelaxedArchetypalDictionary` where `points` is given.
 
     Raises
     ------
-    ValueError : an argument out of range, rows that are not finite, more atoms than there are groups
+    ValueError : an argument out of range, rows that are not finite, more atoms or points than there are groups
     """
     k = check_positive('k', k)
     top_k = check_positive('top_k', top_k, most=k)
     steps, least = check_whole('steps', steps, least=0), check_positive('least', least)
     ridge = check_number('ridge', ridge, least=0)
+    points, support, delta = check_form(k, points, support, delta)
+    memory = check_positive('memory', memory)
     check_flag('progress', progress)
     device = pick_device(device)
-    rows = check_rows('A', getattr(A, 'A', A))
+    streams = isinstance(A, Iterator)
+    rows = check_rows('A', first_rows(A, memory) if streams else getattr(A, 'A', A))
     for some in rows.split(max(MOST // rows.shape[1], 1)):
         check_finite('A', some)
-    tree = mean_tree(rows, k, least, device, progress)
+
+    tree = mean_tree(rows, points or k, least, device, progress)
     means = tree.means[1:]
-    D = D0 = F.normalize(means)
+    form = Free(F.normalize(means), ridge) if points is None else Bound(means, k, support, delta, ridge)
     for _ in range(steps):
-        D = least_squares_step(rows, D, D0, top_k, ridge, progress)
-    sae = OMPSAE(rows.shape[1], k, top_k, dictionary_params=dict(initializer=D.cpu()), device=device)
+        form.update(code_sums(rows, form.D, top_k, progress))
+    tokens = len(rows)
+    if streams:
+        tokens += follow(form, code_sums(rows, form.D, top_k), A, top_k, memory)
+
+    sae = OMPSAE(rows.shape[1], k, top_k, dictionary_params=dict(initializer=form.D.cpu()), device=device)
+    if points is not None:
+        sae.dictionary = form.layer
     if isinstance(A, Activations):
         sae.set_standardisation(A.mean, A.std)
-    sae.record = dict(made_by='stable_dictionary', steps=steps, ridge=ridge, least=least, tokens=len(rows),
-                      parent=(tree.parent[1:] - 1).clamp_min(-1).tolist(), sizes=tree.sizes[1:].tolist())
+    sae.record = dict(made_by='stable_dictionary', steps=steps, ridge=ridge, least=least, points=points,
+                      support=support, delta=delta, tokens=tokens, sizes=tree.sizes[1:k + 1].tolist(),
+                      parent=(tree.parent[1:k + 1] - 1).clamp_min(-1).tolist())
     return sae.eval()

@@ -552,7 +552,8 @@ add('distillation.distil hull', lambda: module('distillation').distil, **KMEANS 
 
 # stable, recurrence
 add('stable.stable_dictionary', A=real(N, D, free=True), k=Count(4), top_k=Count(2, most=4), steps=Count(2, least=0),
-    ridge=Number(.1, least=0), least=Count(1), device=Device(), progress=Flag(), slow=True)
+    ridge=Number(.1, least=0), least=Count(1), points=Count(5, most=6, optional=True), support=Count(2, most=5, optional=True),
+    delta=Number(.1, least=0), memory=Count(16), device=Device(), progress=Flag(), slow=True)
 add('recurrence.recurrence', make=made(lambda: lambda rows, seed: rows[:4], None, 'a', 3),
     A=real(N, D, free=True, scales=False), runs=Count(2, least=2), threshold=Number(.8, least=0, most=1 - 1e-6),
     seed=Seed(), progress=Flag(), slow=True)
