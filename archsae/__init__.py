@@ -30,6 +30,7 @@ _OFFERED = {
     'stable': ('stable_dictionary',),
     'recurrence': ('recurrence',),
     'stability': ('match_atoms', 'pairwise', 'stability', 'stability_null'),
+    'steering': ('ablate', 'steer'),
     'concepts': ('concepts_of', 'heat_map', 'top_images'),
     'transcoder': ('SAEConfig', 'Transcoder'),
     'crosslayer': ('CLTConfig', 'CrossLayerTranscoder'),
@@ -98,6 +99,7 @@ if TYPE_CHECKING:
     from archsae.stability import match_atoms as match_atoms, pairwise as pairwise
     from archsae.stability import stability as stability, stability_null as stability_null
     from archsae.stable import stable_dictionary as stable_dictionary
+    from archsae.steering import ablate as ablate, steer as steer
     from archsae.training import evaluate as evaluate, fit as fit, fit_many as fit_many, train_sae as train_sae
     from archsae.transcoder import SAEConfig as SAEConfig, Transcoder as Transcoder
     from archsae.vision import image_tokens as image_tokens
