@@ -196,8 +196,9 @@ class Bound:
     @property
     def D(self) -> Float[Tensor, 'k d']:
         "The atoms."
-        return self.layer.get_dictionary()
+        return self.layer.get_dictionary().detach()
 
+    @torch.no_grad()
     def update(self, sums: Sums):
         "One atom after another to the best that its form allows, the others held."
         D, C, relaxed = self.D.double(), self.layer.C.double(), self.layer.delta

@@ -15,8 +15,8 @@ from inputs import Case, Choice, Count, Device, Flag, Given, Index, Mask, Number
 N, D, K, P, L, T = 24, 6, 8, 9, 2, 5  # rows, width, atoms, points, layers, tokens of a context
 MODULES = ('activations', 'amortised', 'checkpoints', 'codes', 'concepts', 'core', 'crosslayer', 'distillation',
            'factorizations', 'family', 'guarantees', 'hull', 'kernels', 'language', 'lorsa', 'matching', 'metrics',
-           'pursuit', 'recurrence', 'relaxation', 'sae', 'sparsity', 'stability', 'stable', 'supports', 'training',
-           'transcoder', 'vision', 'overcomplete')
+           'pursuit', 'recurrence', 'relaxation', 'sae', 'sparsity', 'stability', 'stable', 'steering', 'supports',
+           'training', 'transcoder', 'vision', 'overcomplete')
 
 
 def module(name):
@@ -552,8 +552,9 @@ add('distillation.distil hull', lambda: module('distillation').distil, **KMEANS 
 
 # stable, recurrence
 add('stable.stable_dictionary', A=real(N, D, free=True), k=Count(4), top_k=Count(2, most=4), steps=Count(2, least=0),
-    ridge=Number(.1, least=0), least=Count(1), points=Count(5, most=6, optional=True), support=Count(2, most=5, optional=True),
-    delta=Number(.1, least=0), memory=Count(16), device=Device(), progress=Flag(), slow=True)
+    ridge=Number(.1, least=0), least=Count(1), points=Count(5, optional=True),
+    support=Count(2, most=5, optional=True), delta=Number(.1, least=0), memory=Count(16), device=Device(),
+    progress=Flag(), slow=True)
 add('recurrence.recurrence', make=made(lambda: lambda rows, seed: rows[:4], None, 'a', 3),
     A=real(N, D, free=True, scales=False), runs=Count(2, least=2), threshold=Number(.8, least=0, most=1 - 1e-6),
     seed=Seed(), progress=Flag(), slow=True)
@@ -854,6 +855,25 @@ add('concepts.top_images', **CONCEPT, count=Count(2), among=Index(lambda: torch.
 add('concepts.heat_map', codes=codes(2, 3, free=True), cell=Count(15))
 add('concepts.importance', c=CONCEPT['c'], classes=given([0], None, 'a', 3, [], [9], [-1], ['a'], [0.5], [True]),
     means=real(2, K, optional=True))
+
+
+def a_network():
+    from timm.models.vision_transformer import VisionTransformer
+    net = VisionTransformer(img_size=8, patch_size=4, in_chans=1, num_classes=2, embed_dim=D, depth=2, num_heads=2,
+                            class_token=False, global_pool='avg', fc_norm=False)
+    return module('steering').network_of(net, 1, dict(mean=(.5,), std=(.5,), crop_pct=1.))
+
+
+def seen_concepts():
+    acts = module('steering').activations_at(once(a_network), once(some_activations))
+    return module('concepts').concepts_of(once(topk), acts)
+
+
+CHANGED = dict(network=made(lambda: once(a_network), None, 'a', 3, torch.nn.Linear(2, 2)),
+               c=made(lambda: once(seen_concepts), None, 'a', 3), atoms=given(1, None, 'a', 2.5, [], [9], -1, True, ['a']),
+               images=Index(lambda: torch.arange(3), 3, True), draws=Count(2), seed=Seed(), batch_size=Count(2))
+add('steering.ablate', **CHANGED, slow=True)
+add('steering.steer', **CHANGED, strength=Number(1.), slow=True)
 
 
 def axes():
