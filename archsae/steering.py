@@ -206,7 +206,7 @@ def network_of(source, place: str | int | None = None, data: dict | None = None,
         return source
     if isinstance(source, LM):
         return ReadsText(source, f'blocks.{(len(blocks(source.model)) + 1) // 2}' if place is None else place)
-    if isinstance(source, nn.Module):
+    if hasattr(source, 'forward_features'):
         return SeesImages(source, place, data, prefix, device)
     kind, *rest = str(source).split(':', 3)
     if kind == 'text' and len(rest) > 1:

@@ -870,7 +870,8 @@ def seen_concepts():
 
 
 CHANGED = dict(network=made(lambda: once(a_network), None, 'a', 3, torch.nn.Linear(2, 2)),
-               c=made(lambda: once(seen_concepts), None, 'a', 3), atoms=given(1, None, 'a', 2.5, [], [9], -1, True, ['a']),
+               c=made(lambda: once(seen_concepts), None, 'a', 3),
+               atoms=given(1, None, 'a', 2.5, [], [9], -1, True, ['a']),
                images=Index(lambda: torch.arange(3), 3, True), draws=Count(2), seed=Seed(), batch_size=Count(2))
 add('steering.ablate', **CHANGED, slow=True)
 add('steering.steer', **CHANGED, strength=Number(1.), slow=True)
