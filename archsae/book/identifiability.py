@@ -225,11 +225,11 @@ def identifiability(Z: Float[Tensor, 'n k'], Y: Bool[Tensor, 'n K'], Z_test: Flo
 TABLE3_METHODS = ('KMeans', 'ICA', 'Sparse PCA', 'SVD', 'Semi-NMF', 'Convex-NMF', 'PCA', 'Vanilla', 'TopK', 'Jump',
                   'A-SAE', 'RA-SAE')
 REFERENCES = ('random directions', 'random rows', 'centroids, untrained', 'A-SAE, K centroids', 'TopK, k-means start',
-              'TopK, rate of A-SAE', 'linear probe')
+              'TopK, rate of A-SAE', 'stable dictionary', 'linear probe')
 SAES = ('Vanilla', 'TopK', 'Jump', 'A-SAE', 'RA-SAE', 'A-SAE, K centroids', 'TopK, k-means start')
 TRAINED = (*SAES, 'TopK, rate of A-SAE')
 SIGNED = ('ICA', 'Sparse PCA', 'SVD', 'PCA')
-UNSEEDED = ('SVD', 'PCA', 'linear probe')  # the same for every seed
+UNSEEDED = ('SVD', 'PCA', 'stable dictionary', 'linear probe')  # the same for every seed
 
 
 def centroids(A: Float[Tensor, 'n d'], k: int, p: int, seed: int = 0) -> Float[Tensor, 'q d']:
@@ -382,11 +382,17 @@ def learn_factorization(method: str, task: Task, seed: int, setup: dict) -> Lear
 def learn_reference(method: str, task: Task, seed: int, setup: dict) -> Learned:
     "What is not trained, or knows the labels."
     from archsae.metrics import random_dictionary
+    from archsae.stable import stable_dictionary
+    from archsae.training import evaluate
 
     A, K = task.A, task.Y.shape[1]
     if method == 'linear probe':
         w = ridge(A, task.Y)
         return Learned(A @ w, task.A_test @ w)
+    if method == 'stable dictionary':
+        sae = stable_dictionary(A, K, min(setup['top_k'], K), device='cpu', progress=False)
+        codes, r2 = zip(*((sae.encode(x)[1], evaluate(sae, x)['r2']) for x in (A, task.A_test)))
+        return Learned(*codes, *r2, D=sae.get_dictionary())
     if method == 'centroids, untrained':
         D = centroids(A, K, setup['p'], seed)[:K]
     else:
