@@ -6,6 +6,7 @@
 # make mutants   small deliberate bugs, and which test notices each (an hour; the result is tests/soak/mutants.json)
 # make redraw    draw figures anew from the numbers in figures/, NAMES='speed_scaling ...'
 # make readme    render README.md from nbs/index.ipynb
+# make docs      the site in _site/, its links checked, its pages looked at where there is a chromium (5 minutes)
 # make export    write archsae/ from nbs/, and clean the notebooks
 # make clean     remove what can be made again
 # Each does its own set-up: git, make and Python 3.11 or newer are all that has to be there.
@@ -24,7 +25,7 @@ READY = $(VENV)/archsae-ready
 
 NAMES ?=
 
-.PHONY: figures outputs test gpu soak mutants redraw readme export clean setup
+.PHONY: figures outputs test gpu soak mutants redraw readme docs export clean setup
 
 figures: $(READY)
 	@$(BIN)/archsae_figures --scale '$(SCALE)' --jobs '$(JOBS)' $(if $(FIGURES),--figures '$(FIGURES)') $(if $(OUT),--out '$(OUT)') $(ARGS)
@@ -50,6 +51,19 @@ redraw: $(READY)
 readme: $(READY)
 	@$(BIN)/python .ci/readme.py
 
+# needs neither torch nor the package: nothing is executed, docstrings are read
+docs: $(VENV)-docs/ready
+	@NO_MKDOCS_2_WARNING=1 $(VENV)-docs/bin/mkdocs build --quiet --strict -f docs/mkdocs.yml
+	@$(VENV)-docs/bin/python docs/check.py _site
+	@$(VENV)-docs/bin/python docs/measure.py _site
+
+$(VENV)-docs/ready: settings.ini
+	@echo "set-up: installing what the site needs into $(VENV)-docs (once)"
+	@$(PYTHON) -m venv '$(VENV)-docs'
+	@$(VENV)-docs/bin/pip install --quiet --disable-pip-version-check \
+		$$(sed -n 's/^docs_requirements = //p' settings.ini)
+	@touch '$@'
+
 export: $(READY)
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/nbdev_export
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/nbdev_clean
@@ -60,5 +74,5 @@ $(READY): settings.ini setup.py pyproject.toml .ci/setup.sh
 	@sh .ci/setup.sh '$(PYTHON)' '$(VENV)' '$@'
 
 clean:
-	rm -rf .venv build dist *.egg-info figures/smoke .pytest_cache .hypothesis nbs/.hypothesis
+	rm -rf .venv .venv-docs _site build dist *.egg-info figures/smoke .pytest_cache .hypothesis nbs/.hypothesis
 	find archsae nbs tests .ci -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -28,8 +28,8 @@ ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 TABLE = ROOT/'tests/mutants.toml'
 RESULT = ROOT/'tests/soak/mutants.json'
-COPIED = ('archsae', 'nbs', 'tests', 'figures', '.ci', 'settings.ini', 'pyproject.toml', 'setup.py', 'Makefile',
-          'README.md', '.ruff.toml')
+COPIED = ('archsae', 'nbs', 'tests', 'figures', 'docs', '.ci', 'settings.ini', 'pyproject.toml', 'setup.py',
+          'Makefile', 'README.md', '.ruff.toml')
 
 
 def notebooks_by_module() -> dict:
