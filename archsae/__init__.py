@@ -31,6 +31,7 @@ _OFFERED = {
     'recurrence': ('recurrence',),
     'stability': ('match_atoms', 'pairwise', 'stability', 'stability_null'),
     'steering': ('ablate', 'steer'),
+    'atlas': ('atlas',),
     'concepts': ('concepts_of', 'heat_map', 'top_images'),
     'transcoder': ('SAEConfig', 'Transcoder'),
     'crosslayer': ('CLTConfig', 'CrossLayerTranscoder'),
@@ -79,6 +80,7 @@ if __name__ == 'archsae':
 if TYPE_CHECKING:
     from archsae.activations import Activations as Activations, rescale as rescale, standardise as standardise
     from archsae.amortised import AmortisedSAE as AmortisedSAE
+    from archsae.atlas import atlas as atlas
     from archsae.checkpoints import load as load, save as save
     from archsae.codes import SparseCodes as SparseCodes
     from archsae.concepts import concepts_of as concepts_of, heat_map as heat_map, top_images as top_images

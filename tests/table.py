@@ -13,10 +13,10 @@ import torch
 from inputs import Case, Choice, Count, Device, Flag, Given, Index, Mask, Number, Places, Real, Seed, walk
 
 N, D, K, P, L, T = 24, 6, 8, 9, 2, 5  # rows, width, atoms, points, layers, tokens of a context
-MODULES = ('activations', 'amortised', 'checkpoints', 'codes', 'concepts', 'core', 'crosslayer', 'distillation',
-           'factorizations', 'family', 'guarantees', 'hull', 'kernels', 'language', 'lorsa', 'matching', 'metrics',
-           'pursuit', 'recurrence', 'relaxation', 'sae', 'sparsity', 'stability', 'stable', 'steering', 'supports',
-           'training', 'transcoder', 'vision', 'overcomplete')
+MODULES = ('activations', 'amortised', 'atlas', 'checkpoints', 'codes', 'concepts', 'core', 'crosslayer',
+           'distillation', 'factorizations', 'family', 'guarantees', 'hull', 'kernels', 'language', 'lorsa',
+           'matching', 'metrics', 'pursuit', 'recurrence', 'relaxation', 'sae', 'sparsity', 'stability', 'stable',
+           'steering', 'supports', 'training', 'transcoder', 'vision', 'overcomplete')
 
 
 def module(name):
@@ -875,6 +875,11 @@ CHANGED = dict(network=made(lambda: once(a_network), None, 'a', 3, torch.nn.Line
                images=Index(lambda: torch.arange(3), 3, True), draws=Count(2), seed=Seed(), batch_size=Count(2))
 add('steering.ablate', **CHANGED, slow=True)
 add('steering.steer', **CHANGED, strength=Number(1.), slow=True)
+add('atlas.atlas', model=made(lambda: once(topk), None, 3, [], [3]),
+    source=made(lambda: once(some_activations), None, 'a', 3), out=made(tempfile.mkdtemp, None, 3, ''),
+    title=given(None, 3), names=given(None, 3, {K: 'x'}, [3]), columns=given(None, 3, ['x'], {'x': None}),
+    used=given(None, 3, [[]] * (K + 1)), held_out=given(None, 'a', [9], 2.5), items=Count(4), layout=Choice('pca'),
+    thumb=Count(8), progress=Flag(), slow=True)
 
 
 def axes():

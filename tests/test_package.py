@@ -53,6 +53,8 @@ def test_wheel_has_the_package_and_its_tables(built):
     with zipfile.ZipFile(built[1]) as wheel:
         names = set(wheel.namelist())
     tables = {f'archsae/book/{p.relative_to(ROOT/"archsae/book")}' for p in (ROOT/'archsae/book').rglob('*.toml')}
+    page = {p.relative_to(ROOT).as_posix() for p in (ROOT/'archsae/atlas_site').rglob('*') if p.is_file()}
+    assert {'archsae/atlas_site/index.html', 'archsae/atlas_site/vendor/LICENSES.txt'} <= page <= names
     assert tables | {'archsae/py.typed', 'archsae/__init__.py', 'archsae/overcomplete/__init__.py'} <= names
     assert not [n for n in names if n.startswith(('nbs/', 'tests/'))]
 
