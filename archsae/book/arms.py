@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from archsae.core import Bool, Configured, Float, check_choice, seeded
 from archsae.distillation import distil
+from archsae.pursuit import OMPSAE
 from archsae.relaxation import RelaxedArchetypalDictionary
 from archsae.sae import DictionaryLayer, TopKSAE
 from archsae.stability import companions
@@ -137,6 +138,12 @@ def untrained(D: Float[Tensor, 'k d'], seed: int) -> Run:
     "Points as a dictionary: all in use, and nothing that writes codes for them."
     scores = dict(r2=None, mse=None, l0=None, dead=0., r2_held_out=None)
     return Run(seed, scores, D, D, torch.ones(len(D), dtype=torch.bool))
+
+
+def with_pursuit(D: Float[Tensor, 'k d'], top_k: int, device='cpu') -> OMPSAE:
+    "A dictionary as an SAE that finds its codes by pursuit; atoms are brought to norm one."
+    atoms = nn.functional.normalize(D.detach().cpu())
+    return OMPSAE(D.shape[1], len(D), top_k, dictionary_params=dict(initializer=atoms), device=device).eval()
 
 # %% ../../nbs/16_arms.ipynb #6d49db2e
 def run_arm(arm: str, A: Float[Tensor, 'n d'], C: Float[Tensor, 'p d'], k: int, top_k: int, seed: int,
