@@ -7,6 +7,7 @@ from pathlib import Path
 
 DIRECTIVE = re.compile(r'^\s*#\s*\|\s*(\w+)(.*)\n?', re.M)
 HIDDEN = {'hide', 'default_exp', 'skip'}
+MOST_COLUMNS = 14  # of a table
 LONG = 25  # lines of code that a page shows without a click
 PAGES = {'index': 'index.md', 'terms': 'terms.md', 'which_one': 'which_one.md', 'quickstart': 'quickstart.md'}
 
@@ -67,6 +68,21 @@ def spaced(text: str) -> str:
     return '\n'.join(lines)
 
 
+def turned(text: str) -> str:
+    "Tables with more columns than a screen has room for, and fewer rows than columns, with rows as columns."
+    def cells(line):
+        return [cell.strip() for cell in re.split(r'(?<!\\)\|', line.strip()[1:-1])]
+
+    def table(match):
+        head, _, *rows = [cells(line) for line in match[0].splitlines()]
+        if len(head) <= MOST_COLUMNS or len(rows) >= len(head):
+            return match[0]
+        first, *rest = ['| ' + ' | '.join(row) + ' |' for row in zip(head, *rows, strict=True)]
+        return '\n'.join([first, '| --- ' * (1 + len(rows)) + '|', *rest, ''])
+
+    return re.sub(r'(?:^\|.*\|$\n?){2,}', table, text, flags=re.M)
+
+
 def breakable(text: str) -> str:
     "Tables whose long names may break after an underscore; a row with code, formulas or links stays as it is."
     def row(line):
@@ -110,7 +126,7 @@ class Page:
         if 'text/html' in data:
             return f"<div class=\"output-html\">{data['text/html']}</div>"
         if 'text/markdown' in data:
-            return breakable(spaced(relink(data['text/markdown'], self.page)))
+            return breakable(turned(spaced(relink(data['text/markdown'], self.page))))
         if 'image/png' in data:
             return self.picture(cell, place, data['image/png'])
         said = data.get('text/plain') or ''.join(output.get('text', ''))

@@ -3,6 +3,7 @@ import ast
 import functools
 import html
 import json
+import re
 import tomllib
 from itertools import groupby
 from pathlib import Path
@@ -17,6 +18,8 @@ FAMILIES = {
     'F': 'Transcoders and other members of the family',
     'P': 'Two people, and pursuit',
 }
+SECTIONS = {'Parameters', 'Attributes', 'Returns', 'Yields', 'Raises', 'Warns', 'Other Parameters'}
+UNNAMED = {'Returns', 'Yields'}
 ATLASES = {'photos': 'Photos', 'text': 'Text'}
 
 
@@ -163,6 +166,38 @@ def api_page(module: str, names: list) -> str:
     return '\n'.join(lines) + '\n'
 
 
+def blocks(text: str) -> list:
+    "Docstring -> (title, lines) of its sections; what comes before the first has no title."
+    lines, found, at = text.splitlines(), [['', []]], 0
+    while at < len(lines):
+        if lines[at].strip() and at + 1 < len(lines) and re.fullmatch('-{3,}', lines[at + 1].strip()):
+            found.append([lines[at].strip(), lines[at:at + 2]])
+            at += 2
+        else:
+            found[-1][1].append(lines[at])
+            at += 1
+    return found
+
+
+def entry(line: str) -> list:
+    "`name : words` as a name and words beneath it."
+    name, colon, words = line.partition(' : ')
+    return [name, f'    {words}'] if colon else [line]
+
+
+def rewritten(text: str, returns: str) -> str:
+    "The docstring with the words of every entry beneath its name; `returns` is the type that the signature tells."
+    out = []
+    for title, lines in blocks(text):
+        if title in UNNAMED:
+            out += [*lines[:2], returns or 'result', *(f'    {line}' if line else '' for line in lines[2:])]
+        elif title in SECTIONS:
+            out += [*lines[:2], *(part for line in lines[2:] for part in (entry(line) if line[:1].strip() else [line]))]
+        else:
+            out += lines
+    return '\n'.join(out)
+
+
 # ---- figures
 
 @functools.cache
@@ -196,7 +231,7 @@ def figure_card(about: dict) -> str:
     width, height = size_of(ROOT/f'figures/{name}.png')
     facts = [f"source <b>{html.escape(about['source'])}</b>", f"scale <b>{about['scale']}</b>"]
     facts += [f"device {html.escape(volatile.get('device') or 'not noted')}", f"{about['rows']} rows"]
-    facts += [f"{len(about['seeds'])} seeds"] if about['seeds'] else []
+    facts += [f"seeds {', '.join(map(str, about['seeds']))}"] if about['seeds'] else []
     return (f'<figure class="card" id="{name}"><a href="figures/{name}.png"><img src="figures/{name}.png" alt="{name}" '
             f'width="{width}" height="{height}" loading="lazy"></a><figcaption>{", ".join(facts)}. '
             f'<a href="figures/{name}.json">Numbers</a></figcaption></figure>')

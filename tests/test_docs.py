@@ -1,5 +1,6 @@
 "The site: what its pages cover, and that its checks notice what they are there for."
 import importlib.util
+import inspect
 import json
 import os
 import re
@@ -88,6 +89,28 @@ def test_the_ledger_has_every_claim_and_verdict():
         assert row.count('class="verdict') == len(claim['sources'])
 
 
+def test_docstrings_are_read_as_they_are_meant():
+    said = """Sum.
+
+    Parameters
+    ----------
+    a, b : numbers,
+        both finite
+    flag : whether
+
+    Returns
+    -------
+    The sum.
+
+    Raises
+    ------
+    ValueError : no numbers
+    """
+    assert pages.rewritten(inspect.cleandoc(said), 'float').splitlines() == [
+        'Sum.', '', 'Parameters', '----------', 'a, b', '    numbers,', '    both finite', 'flag', '    whether', '',
+        'Returns', '-------', 'float', '    The sum.', '', 'Raises', '------', 'ValueError', '    no numbers']
+
+
 # ---- from a notebook to a page
 
 def test_pages_show_what_is_committed_and_hide_what_is_hidden():
@@ -117,6 +140,14 @@ def test_lists_after_a_line_of_text_are_lists():
     assert notebooks.spaced('text:\n* a\n* b\n  more\n* c') == 'text:\n\n* a\n* b\n  more\n* c'
     fenced = '```\ntext\n* a\n```'
     assert notebooks.spaced(fenced) == fenced
+
+
+def test_a_table_with_too_many_columns_is_turned():
+    wide = '| ' + ' | '.join(f'c{i}' for i in range(20)) + ' |\n' + '| --- ' * 20 + '|\n' + '| x ' * 19 + '|  |\n'
+    turned = notebooks.turned(wide).splitlines()
+    assert turned[:3] == ['| c0 | x |', '| --- | --- |', '| c1 | x |'] and turned[-1] == '| c19 |  |'
+    small = '| a | b |\n| --- | --- |\n| 1 | 2 |'
+    assert notebooks.turned(small) == small
 
 
 # ---- the checks notice
