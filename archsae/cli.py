@@ -364,6 +364,7 @@ def command():
       archsae fit store --stable --trust --out stable   one that other data would give too
       archsae show model 12                             an atom
       archsae report model stable --out report          numbers, agreement, pictures
+      archsae atlas model --out site                    every atom, to click through
       archsae export model --to saelens --out theirs    for another library
 
     \b
@@ -764,7 +765,7 @@ def do_report(talk: Talk, s: dict, target: Path):
     "The work of `archsae report`."
     from archsae.concepts import concepts_of
     from archsae.files import json_writer, write_together
-    from archsae.reports import agreements, data_of, for_model, kept_in, page_html, scores_of
+    from archsae.reports import agreements, data_of, for_model, kept_in, page_html, partners_of, scores_of
 
     kept = [kept_in(model) for model in s['models']]
     widths = {k.folder.name: k.model.get_dictionary().shape[1] for k in kept}
@@ -776,7 +777,8 @@ def do_report(talk: Talk, s: dict, target: Path):
     numbers = dict(models=scores, pairs=[plain_row(row) for row in pairs])
     files = {'report.json': json_writer(numbers)}
     if s['pictures']:
-        shown = [(k.folder.name, concepts_of(k.model, for_model(k.model, acts))) for k in kept]
+        shown = [(k.folder.name, concepts_of(k.model, for_model(k.model, acts)), partners_of(kept, i))
+                 for i, k in enumerate(kept)]
         page = page_html(scores, pairs, shown)
         files['report.html'] = lambda path: path.write_text(page, encoding='utf-8')
     write_together(target, files)
@@ -802,6 +804,49 @@ def say_report(talk: Talk, numbers: dict, target: Path, pictures: bool):
         talk.note('agreement takes a second model: fit one with another --seed')
     talk.fact('saved', f"{target}/{'report.html' if pictures else 'report.json'}")
     talk.answer(report=str(target), **numbers)
+
+# %% ../nbs/41_cli.ipynb #c1100071
+@command.command()
+@click.argument('models', nargs=-1, required=True, type=There(folder=True))
+@with_options(
+    OUT,
+    click.option('--data', type=There(SOURCES), help='Other activations than those the first model was fitted to.'),
+    click.option('--place', help='Which matrix, where DATA has several.'),
+    click.option('--title', help='What the page is called.'),
+    click.option('--items', type=click.IntRange(1), default=1000, show_default=True,
+                 help='How many images or contexts get a page.'),
+    click.option('--lm', help='The language model behind the data, to show what atoms do to its logits.'),
+    DEVICE, OVER, BAR, JSON, CONFIG)
+@click.pass_obj
+def atlas(talk, models, out, overwrite, progress, as_json, **more):
+    """A site that shows every atom of the first of MODELS, and looks for it in the others; it opens from disk.
+
+    \b
+      archsae atlas model --out site
+      archsae atlas model model-seed1 --out site --title 'ViT, block 8'
+    """
+    target = out_folder(out, overwrite)
+    do_atlas(talk, dict(models=[absolute(m) for m in models]) | more, target, wants_bar(progress))
+
+
+def do_atlas(talk: Talk, s: dict, target: Path, progress: bool):
+    "The work of `archsae atlas`."
+    from archsae.atlas import atlas as write_atlas
+    from archsae.language import load_lm
+    from archsae.reports import data_of, held_out_images, kept_in
+
+    kept = [kept_in(model) for model in s['models']]
+    acts = data_of(kept[0], s['data'] and absolute(s['data']), s['place'], s['device'])
+    if acts.pixels is None:
+        raise ValueError(f"data: expected images or texts to show atoms in, as `archsae extract` keeps them; got rows "
+                         f"only, {acts.source}")
+    held = None if s['data'] else held_out_images(acts, kept[0].settings)
+    lm = None if s['lm'] is None else load_lm(s['lm'], device=s['device'])
+    page = write_atlas([k.model for k in kept], acts, target, title=s['title'], held_out=held, lm=lm, items=s['items'],
+                       progress=progress)
+    write_run(target, 'atlas', s)
+    talk.fact('saved', page)
+    talk.answer(atlas=str(page))
 
 # %% ../nbs/41_cli.ipynb #c1100047
 @command.command()
@@ -904,13 +949,13 @@ def say_rows(talk: Talk, c, atom: int, count: int):
 
 
 def marked(p) -> str:
-    "A passage in a line, the words on which the atom fires in brackets (and colour where there is any)."
-    words = []
+    "A passage in a line; in brackets the words with at least a third of the largest code in it."
+    words, strong = [], max(p.values) / 3
     for word, value in zip(p.words, p.values):
         word = word.replace('\n', ' ')
         bare = word.strip()
         mark = click.style(f'[{bare} {value:.1f}]', fg='yellow')
-        words.append(word.replace(bare, mark) if value > 0 and bare and len(p.words) > 1 else word)
+        words.append(word.replace(bare, mark) if value > strong and bare and len(p.words) > 1 else word)
     return f"{p.context:>6}  …{''.join(words)}…"
 
 # %% ../nbs/41_cli.ipynb #c1100051

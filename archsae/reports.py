@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 import torch
 from torch import Tensor, nn
-from archsae.activations import Activations
+from archsae.activations import Activations, shared_out
 from archsae.checkpoints import load
 from archsae.concepts import Concepts, anatomy, draw_patches, draw_views, firings, nearest_tokens, top_images
 from archsae.core import Float, check_whole, needs, width_of
@@ -82,6 +82,15 @@ def parts_of(acts: Activations, settings: dict) -> list[Activations]:
     share = settings.get('held_out', .1)
     return acts.split((1 - share, share), seed=settings.get('split_seed', 0))
 
+# %% ../nbs/A17_reports.ipynb #4e900032
+def held_out_images(acts: Activations, settings: dict) -> list | None:
+    "The numbers of the images or contexts that a model was not fitted to; None where that is not known."
+    if 'held_out' not in settings:
+        return None
+    group = torch.arange(len(acts.labels)) if acts.group is None else acts.group
+    share = settings['held_out']
+    return shared_out(group, (1 - share, share), settings['split_seed'])[1].tolist()
+
 # %% ../nbs/A17_reports.ipynb #4e900010
 def atoms_on_scale(model, scale) -> Float[Tensor, 'k d']:
     "The atoms of a model in the units of another one's standardisation."
@@ -109,11 +118,10 @@ def null_agreements(k: int, q: int, A: Float[Tensor, 'n d']) -> dict:
 # %% ../nbs/A17_reports.ipynb #4e900012
 def scores_of(kept: Kept, acts: Activations) -> dict:
     "What a model does on what it was not trained on, where that is known, and how many of its atoms never fire at all."
-    train, test = parts_of(acts, kept.settings)
-    known = bool(kept.settings)
-    seen = for_model(kept.model, test if known else acts)
-    all_of_it = evaluate(kept.model, for_model(kept.model, train if known else acts))
-    held = evaluate(kept.model, seen)
+    known = 'held_out' in kept.settings
+    train, test = parts_of(acts, kept.settings) if known else (acts, acts)
+    all_of_it = evaluate(kept.model, for_model(kept.model, train))
+    held = evaluate(kept.model, for_model(kept.model, test))
     recurs = kept.model.record.get('recurrence')
     probability = None if recurs is None else torch.tensor(recurs['probability'])
     return dict(
@@ -139,6 +147,16 @@ def agreements(models: list, A: Float[Tensor, 'n d']) -> list[dict]:
                              agreement=cosines.mean().item(), above_09=(cosines > .9).double().mean().item()) | null
                         | dict(cosines=cosines, nulls=known[sizes]))
     return rows
+
+# %% ../nbs/A17_reports.ipynb #4e900030
+def partners_of(models: list, i: int) -> Float[Tensor, ' k'] | None:
+    "The cosine of each atom of a model with its partner in the next one; None of a model that is alone."
+    if len(models) < 2:
+        return None
+    mine, other = models[i].model, models[(i + 1) % len(models)].model
+    D1, D2 = mine.get_dictionary().detach().cpu().double(), atoms_on_scale(other, mine.standardisation)
+    every = tuple(torch.ones(len(D), dtype=torch.bool) for D in (D1, D2))
+    return match_atoms(D1, D2, alive=every).cosine
 
 # %% ../nbs/A17_reports.ipynb #4e900014
 class Facts(NamedTuple):
@@ -258,8 +276,8 @@ def draw_atom(c: Concepts, facts: Facts, images: int = 6):
     return fig
 
 
-def draw_gallery(c: Concepts, atoms: list, images: int = 4):
-    "A figure: atoms in two columns, each with its images."
+def draw_gallery(c: Concepts, atoms: list, titles: dict, images: int = 4):
+    "A figure: atoms in two columns, each with its title and its images."
     needs('matplotlib', 'figures')
     from matplotlib.figure import Figure
 
@@ -271,7 +289,7 @@ def draw_gallery(c: Concepts, atoms: list, images: int = 4):
             line.set_axis_off()
         for line, atom in zip(axs, some):
             draw_views(line, c, atom, top_images(c, atom, images))
-            line[0].set_title(f'atom {atom}', fontsize=8, loc='left')
+            line[0].set_title(titles[atom], fontsize=8, loc='left')
     return fig
 
 # %% ../nbs/A17_reports.ipynb #4e900022
@@ -372,16 +390,27 @@ def chosen_atoms(c: Concepts, count: int = 12) -> list:
     return [order[i] for i in torch.linspace(0, len(order) - 1, min(count, len(order))).long().tolist()]
 
 
-def atoms_html(c: Concepts, atoms: list) -> str:
+def titles_of(c: Concepts, atoms: list, partners: Float[Tensor, ' k'] | None) -> dict:
+    "What stands above an atom: its number, how likely it comes back, and the cosine with its partner."
+    titles = {}
+    for atom in atoms:
+        said = [f'atom {atom}']
+        said += [] if c.recurs is None else [f'comes back: {c.recurs[atom]:.2f}']
+        said += [] if partners is None else [f'partner: {partners[atom]:.2f}']
+        titles[atom] = ', '.join(said)
+    return titles
+
+
+def atoms_html(c: Concepts, atoms: list, titles: dict) -> str:
     "What some atoms look like."
     if has_text(c.acts):
         parts = []
         for atom in atoms:
             found = ''.join(passage_html(p) for p in passages(c, atom, 3))
-            parts.append(f'<h4>atom {atom}</h4>{found}')
+            parts.append(f'<h4>{titles[atom]}</h4>{found}')
         return ''.join(parts)
     if has_pictures(c.acts) and atoms:
-        return picture_html(draw_gallery(c, atoms), f'{len(atoms)} atoms in their images')
+        return picture_html(draw_gallery(c, atoms, titles), f'{len(atoms)} atoms in their images')
     return '<p class="said">The data have no pictures or texts to show atoms in.</p>'
 
 # %% ../nbs/A17_reports.ipynb #4e900028
@@ -391,22 +420,26 @@ PAIR_TITLES = dict(first='model', second='and', agreement='agree', above_09='ato
                    null_numbers='random numbers', null_rows='random rows')
 READ = '''Agreement is the mean cosine of atoms matched one to one. Read it beside both nulls: two dictionaries of
 random numbers, and two of random rows of the data, which is what atoms near the data have to beat.'''
+SHOWN = '''Atoms from the one that carries most to the one that carries least, where they fire most, on all data.
+<em>Comes back</em> is the probability that other data give the atom too, <em>partner</em> its cosine with the atom it is
+matched to in the next model.'''
 ALONE = '''Give a second model of the same data (another <code>--seed</code>, or other data of the same kind) and this
 page says which atoms both have.'''
 
 
 def page_html(scores: list[dict], pairs: list[dict], shown: list[tuple]) -> str:
-    "The page; `shown` has for each model its name and its concepts."
+    "The page; `shown` has for each model its name, its concepts, and the cosines of its atoms with their partners."
     parts = ['<h1>archsae report</h1>', '<h2>Numbers</h2>', table_html(scores, MODEL_TITLES), '<h2>Agreement</h2>']
     if pairs:
         parts += [table_html(pairs, PAIR_TITLES), picture_html(draw_agreement(pairs), 'cosines of matched atoms'),
                   f'<p class="said">{READ}</p>']
     else:
         parts.append(f'<p class="said">{ALONE}</p>')
-    for name, c in shown:
+    for name, c, partners in shown:
+        atoms = chosen_atoms(c)
         parts += [f'<h2>{html.escape(name)}</h2>', picture_html(draw_rates(c, 'how often atoms fire'), 'rates'),
-                  '<p class="said">Atoms from the one that carries most to the one that carries least.</p>',
-                  atoms_html(c, chosen_atoms(c))]
+                  f'<p class="said">{SHOWN}</p>',
+                  atoms_html(c, atoms, titles_of(c, atoms, partners))]
     body = '\n'.join(parts)
     head = f'<meta charset="utf-8"><title>archsae report</title><style>{STYLE}</style>'
     return f'<!doctype html><html lang="en"><head>{head}</head><body>{body}</body></html>\n'

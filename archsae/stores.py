@@ -167,8 +167,11 @@ class Pieces:
     def __init__(self, pieces: dict):
         self.pieces = pieces  # token -> its text
 
+    def convert_ids_to_tokens(self, ids) -> list:
+        return [self.pieces[int(t)] for t in ids]
+
     def decode(self, ids) -> str:
-        return ''.join(self.pieces[int(t)] for t in ids)
+        return ''.join(self.convert_ids_to_tokens(ids))
 
 
 class Contexts:
