@@ -6,6 +6,7 @@
 __all__ = ['ablate', 'steer']
 
 # %% ../nbs/39_steering.ipynb #39a00004
+import contextlib
 import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
@@ -22,7 +23,8 @@ from archsae.core import (
     Float, Int, check_number, check_positive, check_whole, generator, pick_device, shown, unit_rows,
 )
 from archsae.language import (
-    LM, BySentence, asked, blocks, find_hook, load_lm, longest_context, meter_of, reading, special_frame, splicing,
+    LM, BySentence, asked, blocks, find_hook, first_of, load_lm, longest_context, meter_of, put_back, reading,
+    special_frame, splicing,
 )
 from archsae.sources import FORMS, IMAGENET_SCALE, MOBILENET, NEEDED, VIT, Context, in_data
 from archsae.vision import (
@@ -65,6 +67,48 @@ def module_at(net: nn.Module, block: int, x: Float[Tensor, 'b c h w']) -> str:
     return next(path for path, out in answers if out.shape == f.shape and torch.equal(out, f))
 
 # %% ../nbs/39_steering.ipynb #39a00010
+def before_in_lists(net: nn.Module, path: str) -> list:
+    "The modules that stand before the one at `path`, or before what holds it, in the same list of blocks."
+    found, names = [], path.split('.')
+    for i, name in enumerate(names):
+        parent = net.get_submodule('.'.join(names[:i]))
+        if isinstance(parent, (nn.ModuleList, nn.Sequential)):
+            found += list(parent)[:list(parent._modules).index(name)]
+    return found
+
+
+@contextlib.contextmanager
+def remembering(net: nn.Module, path: str, own: bool):
+    "Inside a `with`, a dict: module that runs before the one at `path`, or it too if its `own` -> what it answered."
+    known, last, ran = {}, net.get_submodule(path), []
+
+    def note(module, args, out):
+        if last not in ran and (module is not last or own):
+            known[module] = put_back(out, first_of(out).detach().clone())
+        ran.append(module)
+    handles = [module.register_forward_hook(note) for module in [*before_in_lists(net, path), last]]
+    try:
+        yield known
+    finally:
+        for handle in handles:
+            handle.remove()
+    for module in set(ran):
+        if ran.count(module) > 1 or 'forward' in vars(module):  # not always the same; another's way to run it
+            known.pop(module, None)
+
+
+@contextlib.contextmanager
+def skipping(known: dict):
+    "Inside a `with`, modules do not run, but answer what they answered."
+    for module, out in known.items():
+        module.forward = lambda *args, out=out, **kwargs: put_back(out, first_of(out).clone())
+    try:
+        yield
+    finally:
+        for module in known:
+            del module.forward
+
+# %% ../nbs/39_steering.ipynb #39a00013
 def as_pixels(picture) -> Float[Tensor, 'c h w']:
     "An image out of `Activations.pixels` with its channels first."
     x = torch.as_tensor(picture)
@@ -99,9 +143,9 @@ class SeesImages:
             return f
 
         def go(f):
-            with splicing(self.net, self.hook, lambda _: f):
+            with skipping(known), splicing(self.net, self.hook, lambda _: f):
                 return self.net(x)
-        with splicing(self.net, self.hook, note):
+        with remembering(self.net, self.hook, True) as known, splicing(self.net, self.hook, note):
             self.net(x)
         return seen[0], go
 
@@ -137,13 +181,14 @@ class SeesImages:
         "Nothing more is to be said of a place."
         return {}
 
-# %% ../nbs/39_steering.ipynb #39a00012
+# %% ../nbs/39_steering.ipynb #39a00015
 class ReadsText:
     "A model of transformers that stops at a hook, see `hook_points`."
 
     def __init__(self, lm: LM, hook: str):
         self.net, self.tokenizer, self.hook = lm.model, lm.tokenizer, hook
-        find_hook(self.net, hook)
+        module, self.end = find_hook(self.net, hook)
+        self.path = next(name for name, other in self.net.named_modules() if other is module)
         predicts = getattr(self.net, 'get_output_embeddings', lambda: None)() is not None
         self.measure = 'log-probability' if predicts or meter_of(self.net) is not BySentence else 'embedding'
 
@@ -160,14 +205,14 @@ class ReadsText:
             if self.measure == 'embedding':
                 return BySentence.answer(self.net, ids, None).float()[:, None]
             return asked(self.net, ids, None).logits[keep].float().log_softmax(-1).unflatten(0, (len(ids), per))
-        with reading(self.net, [self.hook]) as seen:
+        with remembering(self.net, self.path, self.end == 'out') as known, reading(self.net, [self.hook]) as seen:
             asked(self.net, ids, None, head=False)
         f = seen[self.hook]
 
         def go_on(new):
             whole = f.clone()
             whole[keep] = new.to(f).flatten(0, 1)
-            with splicing(self.net, self.hook, lambda _: whole):
+            with skipping(known), splicing(self.net, self.hook, lambda _: whole):
                 return answer()
         return Pass(f[keep].unflatten(0, (len(ids), per)), go_on)
 
@@ -195,7 +240,7 @@ class ReadsText:
         context = acts.pixels[0]
         return dict(token=self.tokenizer.decode(context.ids[context.keep][place]))
 
-# %% ../nbs/39_steering.ipynb #39a00014
+# %% ../nbs/39_steering.ipynb #39a00017
 def network_of(source, place: str | int | None = None, data: dict | None = None, prefix=False, device='auto'):
     """The network that a source of activations has its tokens from, ready for `ablate` and `steer`.
 
@@ -219,7 +264,7 @@ def network_of(source, place: str | int | None = None, data: dict | None = None,
         raise ValueError(f"network: expected a timm model, an LM of load_lm, or one of {FORMS}; got {shown(source)}")
     return NAMED_NETWORKS[kind](device)
 
-# %% ../nbs/39_steering.ipynb #39a00015
+# %% ../nbs/39_steering.ipynb #39a00018
 def digits_sight(device) -> SeesImages:
     "The network of the digits."
     net, pixels = digits_network(), digits_images()[0]
@@ -250,7 +295,7 @@ def minilm_reader(device) -> ReadsText:
 NAMED_NETWORKS = dict(digits=digits_sight, photos=photos_sight, imagenet=photos_sight, vit=vit_sight,
                       minilm=minilm_reader)
 
-# %% ../nbs/39_steering.ipynb #39a00019
+# %% ../nbs/39_steering.ipynb #39a0001c
 def atom_list(atoms, k: int) -> list[int]:
     "One atom or several of `k`, as a list, else a `ValueError`."
     if np.ndim(atoms) == 0:
@@ -280,7 +325,7 @@ def typical(c: Concepts, atom: int, quantile: float = .95) -> float:
                          f"all {len(c.codes)} tokens")
     return float(np.quantile(values.double().numpy(), quantile))
 
-# %% ../nbs/39_steering.ipynb #39a0001c
+# %% ../nbs/39_steering.ipynb #39a0001f
 def other_directions(c: Concepts, atoms: list, draws: int, seed: int) -> tuple:
     "Random directions (draws, d) and those of other living atoms, of length 1 on the network's own scale."
     g, std = generator(seed), c.acts.std.double()
@@ -291,7 +336,7 @@ def other_directions(c: Concepts, atoms: list, draws: int, seed: int) -> tuple:
     some = alive[torch.randperm(len(alive), generator=g)[:draws]]
     return unit_rows(rand * std), unit_rows(c.D[some].double() * std)
 
-# %% ../nbs/39_steering.ipynb #39a0001e
+# %% ../nbs/39_steering.ipynb #39a00021
 def moved(old: Float[Tensor, 'b q c'], new: Float[Tensor, 'b q c'], measure: str) -> Float[Tensor, 'b q']:
     "How far answers moved: KL in nats, or one minus the cosine of embeddings, which have length 1."
     if measure == 'embedding':
@@ -302,7 +347,7 @@ def moved(old: Float[Tensor, 'b q c'], new: Float[Tensor, 'b q c'], measure: str
         found.append((p.exp() * (p - q)).sum(1))
     return torch.stack(found)
 
-# %% ../nbs/39_steering.ipynb #39a00020
+# %% ../nbs/39_steering.ipynb #39a00023
 class Control(NamedTuple):
     "The same lengths on the same tokens, in other directions."
 
@@ -352,7 +397,7 @@ class Effect(NamedTuple):
         means = {name: v.mean().item() if v.numel() else None for name, v in controls.items()}
         return dict(moved=self.moved.mean().item(), **means, length=self.length.mean().item())
 
-# %% ../nbs/39_steering.ipynb #39a00021
+# %% ../nbs/39_steering.ipynb #39a00024
 def mean_change(before: Float[Tensor, 'm c'], after: Float[Tensor, '... m c'], measure: str) -> Float[Tensor, '... c']:
     "The mean change over images; of logits without the change of their mean."
     change = (after - before).double().mean(-2)
@@ -374,7 +419,7 @@ def ranked(e: Effect, count: int) -> list[dict]:
                              other=beside['other'][rank]))
     return rows
 
-# %% ../nbs/39_steering.ipynb #39a00023
+# %% ../nbs/39_steering.ipynb #39a00026
 def check_tokens_fit(c: Concepts, images: Int[Tensor, ' b'], tokens: Float[Tensor, 'b t d']):
     "A `ValueError` if a network's tokens are not those of the activations."
     known = c.acts.A.view(-1, c.per, c.acts.A.shape[1])[images]
@@ -401,7 +446,7 @@ def compared(network, p: Pass, delta: Float[Tensor, 'b t d'], directions: Float[
         far.append((moved(clean, new, network.measure) * w).sum(1).cpu())
     return (clean * w[:, :, None]).sum(1).cpu(), torch.stack(after), torch.stack(far)
 
-# %% ../nbs/39_steering.ipynb #39a00024
+# %% ../nbs/39_steering.ipynb #39a00027
 @torch.no_grad()
 def effect_of(network, c: Concepts, images, added: Callable, directions: tuple, batch_size: int) -> Effect:
     "What adding `added(images)` (b, t, d) does, beside its length in random and other `directions`."
@@ -429,7 +474,7 @@ def checked(c: Concepts, atoms, images, draws: int, seed: int, batch_size: int) 
     draws, seed = check_positive('draws', draws), check_whole('seed', seed)
     return atoms, images, other_directions(c, atoms, draws, seed), check_positive('batch_size', batch_size)
 
-# %% ../nbs/39_steering.ipynb #39a00025
+# %% ../nbs/39_steering.ipynb #39a00028
 def ablate(network, c: Concepts, atoms, images=None, draws: int = 3, seed: int = 0, batch_size: int = 8) -> Effect:
     """Delete atoms inside of a network, and see what becomes of its answers.
 
@@ -461,7 +506,7 @@ def ablate(network, c: Concepts, atoms, images=None, draws: int = 3, seed: int =
     return effect_of(network, c, images, lambda some: -parts_of(c, atoms, some), (directions[0], -directions[1]),
                      batch_size)
 
-# %% ../nbs/39_steering.ipynb #39a0002a
+# %% ../nbs/39_steering.ipynb #39a0002d
 def steer(network, c: Concepts, atoms, strength: float = 1., images=None, draws: int = 3, seed: int = 0,
           batch_size: int = 8) -> Effect:
     """Add atoms to every token inside of a network, and see what becomes of its answers.
@@ -488,7 +533,7 @@ def steer(network, c: Concepts, atoms, strength: float = 1., images=None, draws:
     return effect_of(network, c, images, lambda some: dose.expand(len(some), c.per, -1), (directions[0], other),
                      batch_size)
 
-# %% ../nbs/39_steering.ipynb #39a00030
+# %% ../nbs/39_steering.ipynb #39a00033
 @torch.no_grad()
 def activations_at(network, acts: Activations, batch_size: int = 32) -> Activations:
     "Images that are there already, with the tokens of another network or at another place; standardised anew."
@@ -502,7 +547,7 @@ def activations_at(network, acts: Activations, batch_size: int = 32) -> Activati
         image=torch.arange(len(acts.labels)).repeat_interleave(len(A) // len(acts.labels)),
     )
 
-# %% ../nbs/39_steering.ipynb #39a00034
+# %% ../nbs/39_steering.ipynb #39a00037
 def uses_of(network, c: Concepts, atoms=None, count: int = 5, images: int = 8, strength: float | None = None,
             draws: int = 3, seed: int = 0, batch_size: int = 8) -> list[dict]:
     """What comes of deleting each of some atoms (all where None), or of adding it at a `strength`; rows of a table.
@@ -527,7 +572,7 @@ def uses_of(network, c: Concepts, atoms=None, count: int = 5, images: int = 8, s
         rows += [told | row for row in e.rows(count) or empty]
     return rows
 
-# %% ../nbs/39_steering.ipynb #39a00037
+# %% ../nbs/39_steering.ipynb #39a0003a
 def atoms_of(network, sae, example, scale: tuple | None = None, count: int = 10) -> list[dict]:
     """The atoms that fire on an image (of PIL, or a path) or on a text, strongest first.
 
