@@ -318,6 +318,10 @@ def out_folder(out: str | None, overwrite: bool) -> Path:
     path = Path(out).expanduser()
     if path.exists() and not path.is_dir():
         raise click.UsageError(f'--out: expected a folder; got the file {out!r}')
+    above = next(p for p in (path, *path.resolve().parents) if p.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise click.UsageError(f'--out: expected a folder that can be made; got {out!r}, and {str(above)!r} is '
+                               'no folder that can be written to')
     if path.is_dir() and any(path.iterdir()) and not overwrite:
         raise click.UsageError(f'--out: expected a new or empty folder; got {out!r}, which has something in it '
                                '(--overwrite writes there all the same)')

@@ -1,0 +1,205 @@
+"`archsae` from the terminal: the installed command in a process of its own, and the rest of it in this one."
+import contextlib
+import io
+import json
+import os
+import re
+import signal
+import sys
+import threading
+import tomllib
+import numpy as np
+import pytest
+import torch
+import archsae
+from archsae.cli import command, main
+from archsae.sources import absent, in_data
+
+
+@pytest.fixture
+def rows(tmp_path, monkeypatch):
+    "A folder to work in, with activations that have something to learn: mixtures of a few directions."
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv('NO_COLOR', '1')
+    g = torch.Generator().manual_seed(0)
+    D = torch.nn.functional.normalize(torch.randn(24, 16, generator=g))
+    Z = torch.rand(200, 8, 24, generator=g) * (torch.rand(200, 8, 24, generator=g) < .15)
+    np.save('acts.npy', (Z @ D + .01 * torch.randn(200, 8, 16, generator=g)).numpy())
+    return tmp_path
+
+
+def asked(*argv):
+    "Exit code and JSON of a command."
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        code = main([*argv, '--json'])
+    return code, json.loads(said.getvalue())
+
+
+SHORT = ('--steps', '60', '-k', '24', '--active', '4')
+
+
+def test_the_installed_command(shell, rows):
+    "In a process of its own, a file of activations becomes a model; standard output has the JSON and nothing else."
+    r = shell('archsae', 'fit', 'acts.npy', '--out', 'model', *SHORT, '--json', cwd=rows)
+    assert r.returncode == 0, r.stderr
+    told = json.loads(r.stdout)
+    assert told['settings']['atoms'] == 24 and told['held_out_tokens'] == 160 and 'traceback' not in r.stderr.lower()
+    model = archsae.load(rows/'model')
+    raw = torch.from_numpy(np.load(rows/'acts.npy')).flatten(0, 1)
+    assert model(model.from_raw(raw)).codes.count_nonzero(1).max() <= 4
+
+
+def test_help_and_refusals_do_not_wait_for_torch(shell, rows):
+    look = "import sys; from archsae.cli import main; code = main(sys.argv[1:]); print(code, 'torch' in sys.modules)"
+    for argv, said in ((['--help'], '0 False'), (['fit', '--help'], '0 False'), (['fit', 'nothing.npy'], '2 False'),
+                       (['fti'], '2 False'), (['fit', 'acts.npy', '--kind', 'tpok', '--out', 'x'], '2 False')):
+        r = shell('python', '-c', look, *argv, cwd=rows)
+        assert r.stdout.splitlines()[-1] == said, (argv, r.stdout, r.stderr)
+
+
+def every_command(group=command, before=()):
+    for name, inner in group.commands.items():
+        yield (*before, name), inner
+        if hasattr(inner, 'commands'):
+            yield from every_command(inner, (*before, name))
+
+
+def test_every_help_has_an_example_and_every_option_a_word(capsys):
+    for path, inner in every_command():
+        if path in (('figures',), ('bench',)):
+            continue
+        assert main([*path, '--help']) == 0
+        assert f"archsae {' '.join(path)} " in capsys.readouterr().out, path
+        assert not [p.name for p in inner.params if p.param_type_name == 'option' and not p.help], path
+
+
+def test_a_run_can_be_repeated_from_its_toml(rows):
+    assert asked('fit', 'acts.npy', '--out', 'a', '--seed', 3, *SHORT)[0] == 0
+    told = tomllib.loads((rows/'a/run.toml').read_text())
+    assert told['fit']['seed'] == 3 and told['fit']['points'] == 24 and {'archsae', 'torch'} <= set(told['versions'])
+    assert asked('fit', '--config', 'a/run.toml', '--out', 'b')[0] == 0
+    assert asked('fit', '--config', 'a/run.toml', '--seed', 4, '--out', 'c')[0] == 0
+    a, b, c = (archsae.load(rows/name).get_dictionary() for name in 'abc')
+    assert torch.equal(a, b) and not torch.equal(a, c)
+
+
+def test_stable_with_trust_show_and_report(rows):
+    code, told = asked('fit', 'acts.npy', '--stable', '--trust', 2, '-k', 24, '--active', 4, '--out', 'stable')
+    assert code == 0 and 0 <= told['recurring'] <= 1
+    assert asked('fit', 'acts.npy', '--kind', 'topk', '--out', 'free', *SHORT)[0] == 0
+    code, told = asked('show', 'stable', 0)
+    assert code == 0 and 0 <= told['recurs'] <= 1 and told['rows'] and told['parent'] >= -1
+    code, told = asked('report', 'stable', 'free', '--out', 'report')
+    assert code == 0 and {'null_numbers', 'null_rows'} <= set(told['pairs'][0])
+    kept = json.loads((rows/'report/report.json').read_text())
+    assert kept['models'] == told['models'] and kept['models'][0]['r2_held_out'] > 0
+    page = (rows/'report/report.html').read_text()
+    assert 'random rows' in page and not re.search(r'(src|href)="(?!data:)', page)
+
+
+def test_what_is_there_is_not_written_over(rows):
+    assert asked('fit', 'acts.npy', '--out', 'model', *SHORT)[0] == 0
+    before = (rows/'model/model.safetensors').read_bytes()
+    code, told = asked('fit', 'acts.npy', '--out', 'model', '--seed', 5, *SHORT)
+    assert code == 2 and '--overwrite' in told['error']
+    assert (rows/'model/model.safetensors').read_bytes() == before
+    assert asked('fit', 'acts.npy', '--out', 'model', '--seed', 5, '--overwrite', *SHORT)[0] == 0
+    assert (rows/'model/model.safetensors').read_bytes() != before
+
+
+def test_a_dry_run_writes_nothing(rows):
+    code, told = asked('fit', 'acts.npy', '--out', 'model', *SHORT, '--dry-run')
+    assert code == 0 and told['dry_run'] and told['seconds'] > 0 and told['bytes'] > 10**8
+    assert [p.name for p in rows.iterdir()] == ['acts.npy']
+
+
+def test_bad_numbers_are_wrong_input(rows):
+    bad = np.load('acts.npy')
+    bad[3, 1, 2] = np.nan
+    np.save('bad.npy', bad)
+    code, told = asked('fit', 'bad.npy', '--out', 'x', *SHORT)
+    assert code == told['exit_code'] == 2 and 'NaN or Inf' in told['error']
+
+
+def test_a_disk_that_takes_no_more_is_a_failure(rows):
+    resource = pytest.importorskip('resource', reason='limits of a process are those of Unix')
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))  # bytes of a file
+    try:
+        code, told = asked('fit', 'acts.npy', '--out', 'x', '--steps', 5, '-k', 24)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert code == told['exit_code'] == 1 and told['error']
+    assert not (rows/'x/config.json').exists()
+
+
+def test_an_interrupt_keeps_what_was_learned(rows):
+    timer = threading.Timer(4, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    code, told = asked('fit', 'acts.npy', '--out', 'x', '--steps', 10**6, '-k', 24)
+    timer.join()
+    assert code == told['exit_code'] == 130
+
+
+def test_the_books_commands_are_the_console_scripts(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(['figures', '--help'])
+    assert end.value.code == 0 and 'usage: archsae_figures' in capsys.readouterr().out
+    assert 'archsae.book' not in open(sys.modules['archsae.cli'].__file__, encoding='utf-8').read()
+
+
+@pytest.mark.skipif(bool(absent('photos')), reason=absent('photos') or 'there')
+def test_from_photos_to_another_process(shell, rows):
+    "extract, fit, show, report, export; the model is used by a process that has the folder and raw numbers only."
+    weights, photos = in_data('photos', 'mobilenetv2_100/model.safetensors', 'imagenet_1000')
+    how = ('--checkpoint', weights, '--model-arg', 'pad_type=same', '--pixels', 'mean=(.5,.5,.5)', '--pixels',
+           'std=(.5,.5,.5)', '--limit', 12)
+    code, told = asked('extract', 'images', 'mobilenetv2_100', photos, *how, '--out', 'store')
+    assert code == 0 and told['places'] == {'final': [12 * 49, 1280]}
+    assert asked('fit', 'store', '-k', 16, '--steps', 40, '--out', 'model')[0] == 0
+    code, told = asked('show', 'model', 2, '--out', 'atom.png')
+    assert code == 0 and (rows/'atom.png').read_bytes().startswith(b'\x89PNG') and told['archetypes']
+    assert asked('report', 'model', '--out', 'report')[0] == 0
+    assert (rows/'report/report.html').read_text().count('data:image/png') == 2
+    code, told = asked('export', 'model', '--to', 'sae-lens', '--out', 'theirs')
+    assert code == 0 and told['difference'] < 1e-4
+    use = ("import archsae, numpy; m = archsae.load('model'); raw = numpy.load('store/final.npy'); "
+           "print(m(m.from_raw(raw)).codes.shape)")
+    r = shell('python', '-c', use, cwd=rows)
+    assert r.stdout.strip() == 'torch.Size([588, 16])', r.stderr
+
+
+@pytest.mark.skipif(bool(absent('minilm')), reason=absent('minilm') or 'there')
+def test_from_a_text_to_contexts(rows):
+    model, texts = in_data('minilm', 'minilm_l6', 'wikitext2')
+    code, told = asked('extract', 'text', model, texts/'wikitext2_valid.txt', '--limit', 24, '--context', 32,
+                       '--place', 'blocks.2', '--out', 'store')
+    assert code == 0 and told['places'] == {'blocks.2': [24 * 30, 384]}
+    assert asked('fit', 'store', '--stable', '-k', 12, '--active', 3, '--out', 'model')[0] == 0
+    code, told = asked('show', 'model', 1, '--count', 2)
+    assert code == 0 and told['contexts'][0]['values'] and ''.join(told['contexts'][0]['words']).strip()
+    code, told = asked('extract', 'text', model, texts/'wikitext2_valid.txt', '--place', 'blocks.7', '--out', 'x')
+    assert code == 2 and 'from 0 to 5' in told['error']
+
+
+@pytest.mark.parametrize('argv, said', [
+    (['extract', 'image'], 'did you mean images'),
+    (['extract', 'images', 'vit_smal_patch16_224', '.', '--out', 'x'], 'vit_small_patch16_224'),
+    (['extract', 'text', './nowhere', 'acts.npy', '--out', 'x'], 'which is not there'),
+    (['fit', 'act.npy', '--out', 'x'], 'did you mean acts.npy'),
+    (['fit', 'acts.npy', '--atom', '3', '--out', 'x'], 'atoms'),
+    (['fit', 'acts.npy', '--kind', 'ra-topkk', '--out', 'x'], 'did you mean ra-topk'),
+    (['fit', 'acts.npy', '--held-out', '1', '--out', 'x'], '0.9'),
+    (['fit', 'acts.npy', '--place', 'blocks.3', '--out', 'x'], 'place: expected'),
+    (['fit', 'acts.npy', '--per', '7', '--out', 'x'], 'per: expected a number that divides'),
+    (['fit', 'acts.npy', '-k', '99999', '--points', '99999', '--out', 'x'], 'points: expected at most'),
+    (['fit', 'acts.npy', '--device', 'gpu', '--out', 'x'], 'device: expected'),
+    (['report', 'acts.npy', '--out', 'x'], 'expected a folder'),
+    (['report', '.', '--out', 'x'], 'expected a model'),
+    (['export', '.', '--to', 'saelen', '--out', 'x'], 'did you mean saelens'),
+])
+def test_wrong_input_is_refused_with_the_nearest_name(rows, argv, said):
+    code, told = asked(*argv)
+    assert code == 2 and said in told['error'], told
+    assert not (rows/'x').exists()
