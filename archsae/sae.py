@@ -17,11 +17,12 @@ from torch.nn import functional as F
 from .codes import REACH, SparseCodes, decode, encode, keep_batch_topk, keep_from, keep_topk, reach, sparse_codes
 from archsae.core import (
     Configured, Float, Int, SlowNumbers, check_choice, check_finite, check_flag, check_matrix, check_number,
-    check_positive, check_whole, fitted, from_config, nonzero, pick_device, shown, slow_dtype, unit_rows,
+    check_positive, check_whole, fitted, from_config, needs, nonzero, pick_device, shown, slow_dtype, unit_rows,
     usual_scale,
 )
 from .relaxation import RelaxedArchetypalDictionary, stamp, watch_optimizers
 from .sparsity import KERNELS, batch_topk, jump_relu, threshold_codes, topk
+from .views import card, histogram
 
 # %% ../nbs/08_sae.ipynb #e6989780
 def normalize_l2(D: Float[Tensor, 'k d']) -> Float[Tensor, 'k d']:
@@ -659,6 +660,41 @@ def as_autocast(device_type: str, *tensors):
     dtype = torch.get_autocast_dtype(device_type)
     return tuple(None if t is None else t.to(dtype) for t in tensors)
 
+# %% ../nbs/08_sae.ipynb #d0c50002
+COMPARED = 1000  # atoms that a card compares with each other
+
+
+@torch.no_grad()
+def nearest_cosines(D: Float[Tensor, 'k d']) -> list:
+    "The largest cosine of each of the first atoms with another of them; none where there are no numbers."
+    if D.is_meta or len(D) < 2:
+        return []
+    U = unit_rows(D[:COMPARED].detach().float())
+    return (U @ U.T).fill_diagonal_(-1.).amax(1).tolist()
+
+
+def sae_facts(sae) -> dict:
+    "What `repr` says, and what the training came to."
+    facts = dict(d=channels(sae.input_shape), k=sae.nb_concepts, encoder=sae.encoder_name)
+    facts |= sae.sparsity_config() | dictionary_facts(sae.dictionary)
+    facts |= dict(parameters=sum(p.numel() for p in sae.parameters()), device=sae.device)
+    facts |= {'knows its scale': sae.standardisation is not None}
+    told = {name: v for name, v in sae.record.items() if name not in ('model', 'device', 'width')}
+    facts |= {name: v for name, v in told.items() if isinstance(v, (str, int, float)) and v not in ('', None)}
+    numbers = sae.record.get('metrics')
+    return facts | (numbers if isinstance(numbers, dict) else {})
+
+# %% ../nbs/08_sae.ipynb #d0c50003
+def sae_card(sae) -> str:
+    "An SAE as a notebook shows it."
+    said = sae.record.get('recurrence')
+    if said is not None:
+        picture = histogram(said['probability'], 0., 1., 'atoms, by how likely they come back')
+    else:
+        near = nearest_cosines(sae.get_dictionary())
+        picture = histogram(near, -1., 1., 'atoms, by their largest cosine with another') if near else ''
+    return card(type(sae).__name__, sae_facts(sae), picture)
+
 # %% ../nbs/08_sae.ipynb #a5823c0f
 class SAE(Configured, nn.Module):
     """Sparse autoencoder `z = relu(x W_enc + b)`, `x_hat = z D` (paper, Eq. 1).
@@ -826,6 +862,32 @@ class SAE(Configured, nn.Module):
         facts |= self.sparsity_config() | dictionary_facts(self.dictionary)
         told = ', '.join(f'{name}={value}' for name, value in facts.items())
         return f'{type(self).__name__}({told})'
+
+    def _repr_html_(self) -> str:
+        return sae_card(self)
+
+    def plot_atom(self, atom: int):
+        """Draw an atom: its coordinates, its cosines with the others, and the points that it mixes, if it mixes any.
+
+        Parameters
+        ----------
+        atom : which, from 0 to k - 1
+
+        Returns
+        -------
+        The axes of matplotlib, side by side.
+
+        Raises
+        ------
+        ValueError : no such atom
+        ImportError : matplotlib is not installed
+
+        See Also
+        --------
+        archsae.concepts.Concepts.plot_atom : the images in which it fires
+        """
+        return draw_atom(self, check_whole('atom', atom, 0, self.nb_concepts - 1))
+
 
 # %% ../nbs/08_sae.ipynb #c8d52c80
 def make_encoder(encoder_module, input_shape, nb_concepts: int, device) -> nn.Module:
@@ -1195,6 +1257,29 @@ class RAJumpSAE(JumpSAE):
 
 # %% ../nbs/08_sae.ipynb #00c374cb
 ARCHETYPAL = RATopKSAE, RABatchTopKSAE, RAJumpSAE
+
+# %% ../nbs/08_sae.ipynb #d0c50004
+@torch.no_grad()
+def draw_atom(sae: SAE, atom: int):
+    "The coordinates of an atom, its cosines with the others, the points that it mixes."
+    needs('matplotlib', 'figures')
+    import matplotlib.pyplot as plt
+
+    D = sae.get_dictionary().detach().float().cpu()
+    mixes = isinstance(sae.dictionary, RelaxedArchetypalDictionary)
+    axs = plt.subplots(1, 2 + mixes, figsize=(3 * (2 + mixes), 2.2), layout='constrained')[1]
+    axs[0].bar(range(D.shape[1]), D[atom], width=1.)
+    axs[0].set(title=f'atom {atom}', xlabel='coordinate')
+    cosines = unit_rows(D) @ unit_rows(D)[atom]
+    axs[1].hist(cosines[torch.arange(len(D)) != atom], bins=30)
+    axs[1].set(title='the others', xlabel='cosine with it')
+    if mixes:
+        weights = sae.dictionary.full_weights()[atom].cpu()
+        most = weights.topk(min(10, len(weights)))
+        axs[2].bar([str(i) for i in most.indices.tolist()], most.values)
+        axs[2].set(title='its points', xlabel='number of the point', ylabel='weight')
+        axs[2].tick_params('x', rotation=90)
+    return axs
 
 # %% ../nbs/08_sae.ipynb #8ffdf24b
 @torch.no_grad()

@@ -46,7 +46,7 @@ def bars(counts: list, above: str, left: str, right: str) -> str:
     "A histogram as a picture, its counts from left to right."
     step, top = WIDTH / max(1, len(counts)), max([1, *counts])
     drawn = ''.join(f'<rect x="{i * step + .5:.1f}" y="{HEIGHT * (1 - n / top):.1f}" width="{step - 1:.1f}" '
-                    f'height="{HEIGHT * n / top:.1f}" fill="#0072b2"/>' for i, n in enumerate(counts) if n)
+                    f'height="{HEIGHT * n / top:.1f}" fill="#4c8fc9"/>' for i, n in enumerate(counts) if n)
     return boxed(drawn, above, left, right)
 
 # %% ../nbs/A18_views.ipynb #a1800010
@@ -76,7 +76,7 @@ def line(values: list, above: str, right: str) -> str:
               for i, v in enumerate(values)]
     runs = [[f'{x:.1f} {y:.1f}' for x, y, _ in run] for on, run in groupby(points, lambda p: p[2]) if on]
     path = ''.join(f'M{run[0]}L{"L".join(run)}' for run in runs)
-    drawn = f'<path d="{path}" fill="none" stroke="#0072b2" stroke-width="1.5"/>'
+    drawn = f'<path d="{path}" fill="none" stroke="#4c8fc9" stroke-width="1.5"/>'
     return boxed(drawn, f'{above}: {low:.3g} to {high:.3g}', '0', right)
 
 # %% ../nbs/A18_views.ipynb #a1800016
@@ -86,4 +86,4 @@ def card(title: str, facts: dict, *pictures: str) -> str:
                    f'<td style="text-align: left">{worded(value)}</td></tr>' for name, value in facts.items())
     boxes = ''.join(f'<div>{picture}</div>' for picture in pictures if picture)
     return (f'<div style="display: flex; flex-wrap: wrap; gap: 1.5em; align-items: flex-start; max-width: 100%">'
-            f'<div><b>{worded(title)}</b><table>{rows}</table></div>{boxes}</div>')
+            f'<div><b>{worded(title)}</b><table style="color: inherit; margin: 0">{rows}</table></div>{boxes}</div>')

@@ -382,6 +382,11 @@ add('stability.pairwise', dictionaries=made(lambda: [normal(K, D), normal(K, D, 
     at=given((.7, .9), 'a', None, 3, ['a'], [None], [float('nan')]), signed=Flag(True), center=Flag(),
     tol=Number(1e-3, least=0, infinite=True), loose=COINS)
 
+add('stability.plot_frontier', points=given({'a': [dict(r2=.5, l0=4.), dict(r2=.7, l0=8.)], 'b': dict(r2=.6, l0=4.)},
+                                            None, 'a', 3, [], {}, {'a': 3}, {'a': []}, {'a': None}),
+    A=given(None), x=Choice('l0'), y=Choice('r2'), null=Number(.3, least=-1., most=1., optional=True),
+    ax=given(None, 'a', 3, 2.5), slow=True)
+
 # sparsity
 add('sparsity.topk', pre=real(N, K, finite=False, leading=True, free=True), k=Count(3, most=K), loose=COINS)
 add('sparsity.batch_topk', pre=real(N, K, finite=False, free=True), k_total=Count(30, most=N * K), loose=COINS)
