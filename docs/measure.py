@@ -19,7 +19,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 LEAST_CONTRAST = 3.
-PATIENCE = 600  # seconds for the whole site
+PATIENCE = 180  # seconds for a page
 POLICY = "default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'; report-uri /report"
 NAMES = ('chromium', 'chromium-browser', 'google-chrome', 'chrome')
 QUIET = ('--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-sync',
@@ -86,8 +86,11 @@ def look(program: str, site: Path, pages: list):
                    '--remote-debugging-port=0', f'http://127.0.0.1:{server.server_port}/measure']
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
-            if not server.done.wait(PATIENCE):
-                server.found.append(dict(page=pages[len(server.found)], problem=f'no answer within {PATIENCE} s'))
+            seen = -1
+            while not server.done.wait(PATIENCE) and len(server.found) > seen:
+                seen = len(server.found)
+            if not server.done.is_set():
+                server.found.append(dict(page=pages[seen], problem=f'no answer within {PATIENCE} s'))
         finally:
             process.terminate()
             process.wait()
