@@ -372,7 +372,7 @@ def command():
       archsae export model --to saelens --out theirs    for another library
 
     \b
-    Without data of your own: archsae fit digits --out model
+    Without data of your own: archsae fit digits --out model   (with pip install 'archsae[vision]')
     Each command has --help with examples.
 
     \b
@@ -759,7 +759,10 @@ def report(talk, models, out, data, place, pictures, device, overwrite, as_json)
     from archsae.core import needs
 
     if pictures:
-        needs('matplotlib', 'figures')
+        try:
+            needs('matplotlib', 'figures')
+        except ImportError as e:
+            raise ImportError(f'{e}, or leave pictures out with --no-pictures') from None
     s = dict(models=[absolute(m) for m in models], data=data and absolute(data), place=place, pictures=pictures,
              device=device)
     do_report(talk, s, target)

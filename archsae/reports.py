@@ -197,7 +197,7 @@ def archetypes_of(model, acts: Activations, atom: int, count: int = 3) -> list:
     found = []
     for point, weight in list(zip(parts.points.tolist(), share.tolist()))[:count]:
         if weight > .01:
-            found.append((point, weight, int(nearest_tokens(acts, C[point], 1)[0])))
+            found.append((point, weight, int(nearest_tokens(acts, C[point].to(acts.A.dtype), 1)[0])))
     return found
 
 # %% ../nbs/A17_reports.ipynb #4e900015
@@ -421,8 +421,8 @@ PAIR_TITLES = dict(first='model', second='and', agreement='agree', above_09='ato
 READ = '''Agreement is the mean cosine of atoms matched one to one. Read it beside both nulls: two dictionaries of
 random numbers, and two of random rows of the data, which is what atoms near the data have to beat.'''
 SHOWN = '''Atoms from the one that carries most to the one that carries least, where they fire most, on all data.
-<em>Comes back</em> is the probability that other data give the atom too, <em>partner</em> its cosine with the atom it is
-matched to in the next model.'''
+<em>Comes back</em> is the probability that other data give the atom too, <em>partner</em> its cosine with the atom it
+is matched to in the next model.'''
 ALONE = '''Give a second model of the same data (another <code>--seed</code>, or other data of the same kind) and this
 page says which atoms both have.'''
 

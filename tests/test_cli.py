@@ -98,6 +98,14 @@ def test_stable_with_trust_show_and_report(rows):
     assert 'random rows' in page and not re.search(r'(src|href)="(?!data:)', page)
 
 
+def test_double_precision_is_welcome(rows):
+    "What scikit-learn and numpy make by default."
+    np.save('double.npy', np.load('acts.npy').astype(np.float64))
+    assert asked('fit', 'double.npy', '--out', 'model', *SHORT)[0] == 0
+    code, told = asked('show', 'model', 3)
+    assert code == 0 and told['archetypes']
+
+
 def test_what_is_there_is_not_written_over(rows):
     assert asked('fit', 'acts.npy', '--out', 'model', *SHORT)[0] == 0
     before = (rows/'model/model.safetensors').read_bytes()
