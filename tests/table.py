@@ -941,6 +941,7 @@ LEFT_OUT = {
     'vision.build_model': "builds a network of timm, whose arguments are timm's",
     'vision.image_tokens': 'reads pictures by a network',
     'sources.load_source': 'trains or reads a network',
+    'stores.open_activations': 'reads files and folders; see nbs/A16_stores.ipynb',
     'lorsa.Lorsa.hidden_in': 'called by training with a batch that is checked',
     'checkpoints.*': 'takes models and files; see the tests of files',
     'sae.EncoderFactory': 'is not made', 'sae.EncoderFactory.register_module': 'a decorator of classes',

@@ -8,7 +8,7 @@ import pytest
 
 NBS = Path(__file__).resolve().parent.parent/'nbs'
 CHAPTERS = sorted([*NBS.glob('[0-9]*_*.ipynb'), *NBS.glob('A[0-9]*_*.ipynb')])
-PAGES = [NBS/f'{name}.ipynb' for name in ('index', 'terms', 'which_one')]
+PAGES = [NBS/f'{name}.ipynb' for name in ('index', 'terms', 'which_one', 'quickstart')]
 EVERY = pytest.mark.parametrize('path', CHAPTERS, ids=lambda p: p.stem)
 WITHOUT_MODULE = ('17_delta', '36_halves', '37_meaning', '43_forms')  # they measure with what others define
 ANOTHER_NAME = {'A4_front_door': '__init__', '34_overcomplete': '__init__'}
