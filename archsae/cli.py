@@ -649,6 +649,8 @@ def images(talk, model, folder, out, places, checkpoint, limit, batch_size, skip
 # %% ../nbs/41_cli.ipynb #c1100040
 def do_images(talk: Talk, s: dict, how: dict, data: dict, target, dry_run: bool):
     "The work of `archsae extract images`."
+    if not sys.stderr.isatty():
+        os.environ.setdefault('TQDM_DISABLE', '1')  # read when tqdm is imported
     from archsae.core import needs, pick_device
 
     needs('timm', 'vision')

@@ -211,7 +211,8 @@ def read_about(folder: Path) -> dict:
     field(told, 'version', int, path, check=(1).__eq__, wanted='1 (a newer archsae reads newer ones)')
     field(told, 'kind', str, path, check=('images', 'texts').__contains__, wanted="'images' or 'texts'")
     places = field(told, 'places', dict, path, check=bool, wanted='at least one place')
-    for place, about in places.items():
+    for place in places:
+        about = field(places, place, dict, path)
         file = field(about, 'file', str, path)
         if Path(file).name != file or not file.endswith('.npy'):
             raise bad_file(path, f'{place}: file', 'the name of a .npy file in this folder', file)
@@ -227,7 +228,8 @@ def pictures_of(told: dict, path: Path):
     "The pictures of a store of images, framed as the network saw them; None where they cannot be framed here."
     about = field(told, 'pictures', dict, path)
     config = field(about, 'config', dict, path)
-    files = field(about, 'files', list, path)
+    files = field(about, 'files', list, path, check=lambda some: all(isinstance(f, str) for f in some),
+                  wanted='a list of names')
     root = Path(field(about, 'root', str, path))
     return Photos([root/name for name in files], Frame(config), gray=bool(about.get('gray')))
 
@@ -250,6 +252,34 @@ class Frame:
             self.steps = Compose([step for step in steps if not isinstance(step, Normalize)])
         return self.steps(image)
 
+# %% ../nbs/A16_stores.ipynb #57a00036
+def tensors_in(path: Path, n: int, texts: bool) -> dict:
+    "What lies beside n rows, checked."
+    beside = read_tensors(path)[0]
+    m = beside['labels'].numel() if 'labels' in beside else 0
+    if m == 0 or n % m or beside['labels'].shape != (m,) or beside['labels'].dtype != torch.int64:
+        raise bad_file(path, 'labels', f'whole numbers, of which {n} rows are a multiple', f'{m}')
+    if texts:
+        ids, keep = beside.get('ids'), beside.get('keep')
+        fits = ids is not None and ids.ndim == 2 and len(ids) == m and ids.dtype == torch.int64
+        if not fits or keep is None or keep.dtype != torch.bool or keep.shape != ids.shape[1:]:
+            raise bad_file(path, 'ids, keep', f'{m} rows of whole numbers, and which of them count', sorted(beside))
+        if int(keep.sum()) != n // m:
+            raise bad_file(path, 'keep', f'{n // m} that are true', int(keep.sum()))
+    return beside
+
+
+def contexts_in(told: dict, beside: dict, path: Path) -> Contexts:
+    "The texts of a store."
+    pieces = field(told, 'pieces', dict, path)
+    if not all(token.isdecimal() and isinstance(text, str) for token, text in pieces.items()):
+        raise bad_file(path, 'pieces', 'texts by numbers', 'others')
+    pieces = {int(token): text for token, text in pieces.items()}
+    missing = set(beside['ids'].unique().tolist()) - set(pieces)
+    if missing:
+        raise bad_file(path, 'pieces', f'a text for token {min(missing)}', 'none')
+    return Contexts(beside['ids'], beside['keep'], pieces)
+
 # %% ../nbs/A16_stores.ipynb #57a00020
 def read_store(folder, place: str | None = None) -> Activations:
     "The activations of a store, with their pictures or texts."
@@ -262,18 +292,13 @@ def read_store(folder, place: str | None = None) -> Activations:
         raise bad_file(folder/about['file'], 'shape', '(n, d)', str(tuple(A.shape)))
     on_disk = A.untyped_storage().data_ptr() in MAPPED
     A = A if on_disk or A.dtype == torch.float64 else A.float()
-    beside = read_tensors(folder/'beside.safetensors')[0]
-    texts = told['kind'] == 'texts'
-    path, m = folder/STORE, len(beside['labels'])
-    if texts:
-        pieces = {int(token): text for token, text in field(told, 'pieces', dict, path).items()}
-        pixels = Contexts(beside['ids'], beside['keep'], pieces)
-    else:
-        pixels = pictures_of(told, path)
+    path, beside = folder/STORE, tensors_in(folder/'beside.safetensors', len(A), told['kind'] == 'texts')
+    m = len(beside['labels'])
+    pixels = contexts_in(told, beside, path) if told['kind'] == 'texts' else pictures_of(told, path)
     return Activations(
         *standardise(A), image=torch.arange(m).repeat_interleave(len(A) // m), labels=beside['labels'],
         directions=beside.get('directions'), grid=tuple(told['grid']), pixels=pixels, source=str(folder),
-        bias=beside.get('bias'), prefix=told['prefix'], names=tuple(field(told, 'names', list, path)),
+        bias=beside.get('bias'), prefix=told['prefix'], names=tuple(map(str, field(told, 'names', list, path))),
         note=field(told, 'note', str, path), tokens=A if on_disk else None, group=beside.get('group'))
 
 # %% ../nbs/A16_stores.ipynb #57a00022

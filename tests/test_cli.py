@@ -211,3 +211,9 @@ def test_wrong_input_is_refused_with_the_nearest_name(rows, argv, said):
     code, told = asked(*argv)
     assert code == 2 and said in told['error'], told
     assert not (rows/'x').exists()
+
+
+def test_what_the_terminal_says_is_what_is_written(shell, root):
+    "The console blocks of quickstart and README are what the commands say, numbers aside."
+    r = shell('python', root/'.ci/terminal.py', '--check', cwd=root)
+    assert r.returncode == 0, r.stdout + r.stderr
