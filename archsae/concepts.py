@@ -51,6 +51,27 @@ class Concepts(NamedTuple):
         values = zip(*(column.tolist() for column in columns.values()))
         return [dict(atom=i) | dict(zip(columns, row)) for i, row in enumerate(values)]
 
+    def plot_atom(self, atom: int, count: int = 4, model=None) -> dict:
+        """Draw an atom: the images in which it fires most, how strongly it fires, and what it is mixed of.
+
+        Parameters
+        ----------
+        atom : which, from 0 to k - 1
+        count : at most so many images, and points
+        model : the archetypal SAE that the atoms are of, whose points are drawn too, as the patches nearest to them
+
+        Returns
+        -------
+        The axes of matplotlib by name: 'image 0' and so on, 'codes', and 'point 0' and so on.
+
+        Raises
+        ------
+        ValueError : no such atom, a count below 1, or a model whose atoms mix no points
+        ImportError : matplotlib is not installed
+        """
+        return drawn_atom(self, one_number('atom', atom, self.codes.width), check_positive('count', count), model)
+
+
 # %% ../nbs/23_concepts.ipynb #c7765715
 def check_concepts(c) -> Concepts:
     "Return `c` if it is a dictionary at work, else raise a `ValueError`."
@@ -369,6 +390,44 @@ def growing(parts: Anatomy, C: Float[Tensor, 'p d']) -> Float[Tensor, ' p']:
     "The cosine with the atom of its first point, of its first two together, and so on, without the slack."
     sums = (parts.weights[:, None] * C.cpu()[parts.points]).double().cumsum(0)
     return F.cosine_similarity(sums, sums[-1:] + parts.slack.double())
+
+# %% ../nbs/23_concepts.ipynb #d0c50031
+def mixed_points(model, atom: int, count: int) -> tuple:
+    "The points that an atom of an archetypal SAE mixes most of, and their weights in it."
+    dictionary = getattr(model, 'dictionary', None)
+    if not hasattr(dictionary, 'full_weights'):
+        raise ValueError(f"model: expected an SAE whose atoms mix points; got {shown(model)}")
+    parts = anatomy(dictionary, atom)
+    used = (parts.weights > 0).nonzero()[:count, 0]
+    return dictionary.C.detach().cpu()[parts.points[used]], parts.weights[used]
+
+
+def draw_codes(ax, c: Concepts, atom: int):
+    "How strongly an atom fires, on the tokens on which it does."
+    z = firings(c, atom)[1].float()
+    ax.hist(z.numpy(), bins=30)
+    ax.set(xlabel='code', ylabel='tokens', title=f'fires on {len(z) / len(c.acts.A):.1%} of the tokens')
+
+
+def drawn_atom(c: Concepts, atom: int, count: int, model) -> dict:
+    "The axes of `plot_atom`."
+    needs('matplotlib', 'figures')
+    import matplotlib.pyplot as plt
+
+    points, weights = ([], []) if model is None else mixed_points(model, atom, count)
+    rows = ['image', 'codes', *(['point'] if len(points) else [])]
+    names = [[row if row == 'codes' else f'{row} {i}' for i in range(count)] for row in rows]
+    size = dict(figsize=(1.6 * count, 1.9 * len(rows)), layout='constrained')
+    fig, axs = plt.subplot_mosaic(names, **size)
+    draw_views([axs[name] for name in names[0]], c, atom, top_images(c, atom, count), 'heat')
+    draw_codes(axs['codes'], c, atom)
+    if len(points):
+        tokens = [nearest_tokens(c.acts, point, 1) for point in points]
+        draw_patches([axs[name] for name in names[2]], c.acts, torch.cat(tokens))
+        for name, weight in zip(names[2], weights):
+            axs[name].set_title(f'{weight:.2f}', fontsize=8)
+    fig.suptitle(f'atom {atom}', fontsize=10)
+    return axs
 
 # %% ../nbs/23_concepts.ipynb #6e02c353
 def class_codes(c: Concepts) -> Float[Tensor, 'q k']:

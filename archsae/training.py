@@ -45,6 +45,7 @@ from .sae import SAE, BatchTopKSAE, JumpSAE, PreCodes, SparseOutput, TopKSAE, as
 from .sae import linear_parts, output_parameters
 from .sparsity import heaviside
 from .supports import Candidates
+from .views import card, line
 
 # %% ../nbs/14_training.ipynb #6f769477
 def takes_sparse(criterion):
@@ -1291,6 +1292,14 @@ class Log(dict):
         "A number, or a list of them, to each list."
         for name, v in values.items():
             self.setdefault(name, []).extend(v if isinstance(v, list) else [v])
+
+    def _repr_html_(self) -> str:
+        lists = {name: values for name, values in self.items() if isinstance(values, list) and values}
+        facts = {f'last {name}': values[-1] for name, values in lists.items() if isinstance(values[-1], (int, float))}
+        loss, passes = lists.get('step_loss', []), lists.get('r2', [])
+        return card('Log', dict(steps=len(loss), passes=len(passes)) | facts,
+                    line(loss, 'loss', f'{len(loss)} steps') if loss else '',
+                    line(passes, 'R²', f'{len(passes)} passes') if len(passes) > 1 else '')
 
 
 class EpochLog:
