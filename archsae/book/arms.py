@@ -244,8 +244,10 @@ def add_arms(own: dict) -> list:
 
     Raises
     ------
-    ValueError : no such function, or a name that the table has
+    ValueError : no dict, no such function, or a name that the table has
     """
+    if not isinstance(own, dict):
+        raise ValueError(f"own_arms: expected a dict such as {{'mine': 'mine.py:make'}}; got {shown(own)}")
     for name, make in own.items():
         if name in ARMS and name not in OWN:
             raise ValueError(f"own_arms: expected a name that is free; got {name!r}, which is an arm of the chapter")
