@@ -97,12 +97,13 @@ const draw = (() => {
 
   const clamp = (v, low, high) => Math.min(Math.max(v, low), high);
 
-  // Dark where the atom is silent; a picture's own brightest place is lit.
+  // Dark where the atom is silent, warm where it fires; a picture's own largest code is its warmest place.
   function heat(map) {
     const [rows, columns] = data.grid, node = make('canvas.heat', { width: columns, height: rows });
     const pen = node.getContext('2d'), pixels = pen.createImageData(columns, rows), top = Math.max(...map, 1);
     map.forEach((v, i) => {
-      pixels.data.set([8, 10, 20, Math.round(205 * (1 - v / top))], 4 * i);
+      const t = v / top;
+      pixels.data.set([8 + 247 * t, 10 + 140 * t, 20 * (1 - t), 170 - 120 * t].map(Math.round), 4 * i);
     });
     pen.putImageData(pixels, 0, 0);
     return node;

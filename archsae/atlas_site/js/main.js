@@ -146,9 +146,6 @@ const main = (() => {
     document.body.classList.remove('loading');
     await show();
     await map.start();
-    map.filter();
-    const { page, number } = read();
-    map.mark(page === 'atom' && number < data.k ? number : null);
     document.body.classList.add('ready');
   }
 

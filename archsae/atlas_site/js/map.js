@@ -3,12 +3,12 @@
 const map = (() => {
   const { data } = atlas, { make } = draw;
   const STEPS = 64;
-  let plot = null, x, y, ratio = 1;
+  let plot = null, create = null, marked = null, x, y;
 
   const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const hex = (c) => `#${c.map((v) => v.toString(16).padStart(2, '0')).join('')}`;
   const palette = () => [style('--unknown'), ...Array.from({ length: STEPS }, (_, i) => hex(draw.color(i / (STEPS - 1))))];
-  const size = () => (data.k > 20000 ? 3 : data.k > 4000 ? 4 : data.k > 1000 ? 6 : data.k > 300 ? 8 : 10);
+  const pointSize = () => (data.k > 20000 ? 3 : data.k > 4000 ? 4 : data.k > 1000 ? 6 : data.k > 300 ? 8 : 10);
 
   function classes() {
     const column = data.column[list.state.color];
@@ -20,29 +20,42 @@ const map = (() => {
 
   function look() {
     const { width, height } = document.getElementById('map').getBoundingClientRect();
-    ratio = width / Math.max(height, 1);
     return { width, height };
   }
 
-  async function start() {
+  // The map begins when it is seen first: on a phone the page of an atom has none.
+  function start() {
     const made = window.createScatterplot;
-    const create = made && (made.default || made), canvas = document.getElementById('plot');
+    create = made && (made.default || made);
     if (!create || !hasWebGL()) {
       document.getElementById('map').classList.add('off');
       document.getElementById('map-note').textContent = 'The map needs WebGL, which this browser does not offer. The list has all atoms.';
-      return;
+      return null;
     }
     x = Float32Array.from(data.x, (v) => 2 * v / 65535 - 1);
     y = Float32Array.from(data.y, (v) => 2 * v / 65535 - 1);
-    plot = create({ canvas, ...look(), pointSize: size(), pointSizeSelected: 4, pointOutlineWidth: 2, opacity: .9, colorBy: 'valueA',
-      pointColor: palette(), pointColorActive: style('--active'), pointColorHover: style('--active'), backgroundColor: style('--map'),
+    new ResizeObserver(fit).observe(document.getElementById('map'));
+    return fit();
+  }
+
+  function fit() {
+    const size = look();
+    if (!size.width || !size.height) return null;
+    if (plot) return plot.set(size);
+    return begin(size);
+  }
+
+  async function begin(size) {
+    plot = create({ canvas: document.getElementById('plot'), ...size, pointSize: pointSize(), pointSizeSelected: 4, pointOutlineWidth: 2, opacity: .9,
+      colorBy: 'valueA', pointColor: palette(), pointColorActive: style('--active'), pointColorHover: style('--active'), backgroundColor: style('--map'),
       lassoOnLongPress: false, showReticle: false, deselectOnEscape: false, deselectOnDblClick: false, mouseMode: 'panZoom', ...density() });
     plot.subscribe('pointOver', over);
     plot.subscribe('pointOut', out);
     plot.subscribe('select', ({ points }) => points.length && main.go(`atom/${points[points.length - 1]}`));
     plot.subscribe('view', out);
-    new ResizeObserver(() => plot.set(look())).observe(document.getElementById('map'));
     await paint();
+    filter();
+    await mark(marked);
     document.body.classList.add('drawn');
   }
 
@@ -75,10 +88,14 @@ const map = (() => {
     inTurn(() => (all ? plot.unfilter({ preventEvent: true }) : plot.filter(list.order, { preventEvent: true })));
   }
 
+  // Which atom's page is open.
   function mark(i) {
-    if (!plot) return;
-    if (i === null) plot.deselect({ preventEvent: true });
-    else if (list.order.includes(i)) plot.select([i], { preventEvent: true });
+    marked = i;
+    if (!plot) return null;
+    return inTurn(() => {
+      if (marked === null) plot.deselect({ preventEvent: true });
+      else if (list.order.includes(marked)) plot.select([marked], { preventEvent: true });
+    });
   }
 
   function legend() {

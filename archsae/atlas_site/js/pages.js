@@ -10,8 +10,9 @@ const pages = (() => {
     return make('section.part', {}, make('h3', {}, title), about ? make('p.muted', {}, about) : null, ...content);
   }
 
+  // Where all are one or the other, the head of the page says it once.
   function heldOut(item) {
-    if (!data.heldOut) return null;
+    if (!data.heldOut || data.heldOut.every((held) => held === data.heldOut[0])) return null;
     return data.heldOut[item] ? make('span.badge.held', { title: 'The dictionary was not trained on it' }, 'held out')
       : make('span.badge', { title: 'The dictionary was trained on it' }, 'training');
   }
@@ -54,12 +55,13 @@ const pages = (() => {
       const other = data.column.rate.values[i] > 0 ? `It fires, but in none of the ${data.kind} shown here.` : `It never fires on the ${number(data.facts.tokens)} tokens of this atlas: a dead atom here.`;
       return [make('p.notice', {}, other)];
     }
-    return data.bands.map((band, b) => {
+    const bands = data.bands.map((band, b) => {
       const some = row.samples.filter((sample) => sample[3] === b);
       if (!some.length) return null;
-      return make('div.band', {}, make('h4', {}, b ? `${band} of its ${data.kind}` : 'strongest'),
+      return make(b ? 'div.band.quarter' : 'div.band', {}, make('h4', {}, b ? `${band} of its ${data.kind}` : 'strongest'),
         make(`div.examples.${data.kind}`, {}, ...some.map((sample) => example(i, sample))));
     });
+    return [make('div.bands', {}, ...bands.filter(Boolean))];
   }
 
   function chart(i, row) {
@@ -82,7 +84,7 @@ const pages = (() => {
 
   function places(near) {
     return make(`span.places.${data.kind}`, {}, ...near.map(([item, place, start, pieces]) => make('a.place', {
-      href: main.link(`item/${item}`), title: data.items[item] },
+      href: main.link(`item/${item}`), title: data.items[item], 'aria-label': `In ${data.items[item]}` },
     data.kind === 'images' ? draw.picture(item, { place, crop: true }) : draw.snippet(pieces, null, place - start))));
   }
 

@@ -78,7 +78,7 @@ const atlas = (() => {
       column.values = unpack(column.values, 'f4');
       column.range = range(column);
     }
-    data.column = Object.fromEntries(data.columns.map((c) => [c.key, c]));
+    data.column = Object.assign(Object.create(null), Object.fromEntries(data.columns.map((c) => [c.key, c])));  // no key but ours
     data.words = data.labels.map((label) => label.toLowerCase());
     return data;
   }
