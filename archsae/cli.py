@@ -409,6 +409,8 @@ def announce(talk: Talk, s: dict, why: dict, parts: list):
             talk.fact(name, f'{s[name]:,}', why.get(name, 'as asked'))
     if s['kind'] != 'stable':
         talk.fact('steps', *steps_told(s, len(train.A)))
+    if len(train.labels) < 200 and len(train.A) > len(train.labels):
+        talk.note(f'{len(train.labels)} images or contexts are few to learn from: atoms may be those of single ones')
 
 
 def steps_told(s: dict, n: int) -> tuple[str, str]:
@@ -465,7 +467,7 @@ def do_fit(talk: Talk, s: dict, out: str | None, overwrite: bool, progress: bool
         chosen(dict(s), int(found.shape[0] * (1 - s['held_out'])), found.shape[1])
     acts = open_activations(s['data'], s['place'], per=s['per'], device=s['device'], limit=s['limit'])
     parts = train, test = acts.split((1 - s['held_out'], s['held_out']), seed=s['split_seed'])
-    why = chosen(s, len(train.A), train.A.shape[1])
+    why = chosen(s, len(train.A) // (2 if s['trust'] else 1), train.A.shape[1])  # judges see half of it
     announce(talk, s, why, parts)
     talk.answer(settings=s, tokens=len(train.A), held_out_tokens=len(test.A), why=why)
     if dry_run:
@@ -497,6 +499,8 @@ def say_numbers(talk: Talk, told: dict, seconds: float):
     talk.fact('dead', f"{told['dead']:.1%} of the atoms never fire")
     if 'recurring' in told:
         talk.fact('trust', f"{told['recurring']:.0%} of the atoms come back in other data with a probability above .8")
+        if told['recurring'] < .2:
+            talk.note('few atoms come back: learn from more data, or fewer atoms, or with fewer active ones')
     talk.fact('time', duration(seconds))
 
 
@@ -1052,7 +1056,7 @@ def code_of(error: BaseException) -> int:
     return 2 if isinstance(error, (ValueError, ImportError, FileNotFoundError, NotADirectoryError)) else 1
 
 
-EXPECTED = (click.ClickException, click.Abort, KeyboardInterrupt, ValueError, ImportError, OSError, MemoryError,
+EXPECTED = (click.ClickException, click.Abort, ValueError, ImportError, OSError, MemoryError,
             FloatingPointError, RuntimeError)
 
 
@@ -1083,6 +1087,11 @@ def main(argv: list | None = None) -> int:
             code = command.main(argv, prog_name='archsae', standalone_mode=False, obj=talk)
         talk.end() if talk.facts else None
         return code if isinstance(code, int) else 0
-    except EXPECTED as e:
+    except Exception as e:
+        if not isinstance(e, EXPECTED) and type(e).__name__ != 'SafetensorError':  # theirs of a full disk
+            raise
         complain(e, as_json)
         return code_of(e)
+    except KeyboardInterrupt as e:
+        complain(e, as_json)
+        return 130

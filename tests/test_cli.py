@@ -14,6 +14,9 @@ import torch
 import archsae
 from archsae.cli import command, main
 from archsae.sources import absent, in_data
+from archsae.vision import data_folder
+
+DATA = data_folder()  # found from the project's folder, which the tests leave
 
 
 @pytest.fixture
@@ -21,6 +24,8 @@ def rows(tmp_path, monkeypatch):
     "A folder to work in, with activations that have something to learn: mixtures of a few directions."
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv('NO_COLOR', '1')
+    if DATA:
+        monkeypatch.setenv('ARCHSAE_DATA', str(DATA.resolve()))
     g = torch.Generator().manual_seed(0)
     D = torch.nn.functional.normalize(torch.randn(24, 16, generator=g))
     Z = torch.rand(200, 8, 24, generator=g) * (torch.rand(200, 8, 24, generator=g) < .15)
