@@ -21,5 +21,10 @@ if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
 fi
 echo "set-up: installing archsae and what it needs into $venv (once; about 5 GB and a few minutes on a fast line)"
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+# a browser for tests/test_atlas.py, where that takes no more than asking; without one these tests are skipped
+if ! command -v chromium >/dev/null 2>&1 && command -v apt-get >/dev/null 2>&1 && [ "$(id -u)" = 0 ]; then
+    apt-get install --yes --quiet --no-install-recommends chromium >/dev/null 2>&1 ||
+        echo "set-up: no chromium could be installed; the tests of atlases in a browser will be skipped"
+fi
 echo "$now" > "$ready"
 echo "set-up: done"
