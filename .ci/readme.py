@@ -35,7 +35,7 @@ def render(notebook) -> str:
     if resources['outputs']:
         raise ValueError(f"{notebook}: expected pictures as links to ../figures; got one in the output of a cell")
     text = re.sub(r'''(\]\(|src=["'])\.\./(figures/|CONTRIBUTING)''', r'\1\2', text)  # as seen from the top folder
-    text = re.sub(r'(\]\()((?:A?\d+_\w+|terms|which_one)\.ipynb)', r'\1nbs/\2', text)
+    text = re.sub(r'(\]\()((?:A?\d+_\w+|terms|which_one|quickstart)\.ipynb)', r'\1nbs/\2', text)
     return re.sub(r'\n{3,}', '\n\n', '\n'.join(line.rstrip() for line in text.splitlines())).strip() + '\n'
 
 
