@@ -26,7 +26,7 @@ from archsae.book.scales import COLORS, save_figure, use_style, where
 OPTIONS = ['--no-sandbox', '--disable-quic', '--no-first-run', '--disable-background-networking',
            '--disable-component-update', '--disable-sync', '--enable-precise-memory-info',
            '--use-angle=swiftshader', '--enable-unsafe-swiftshader']
-REPEATS = 3
+REPEATS = 2
 FRAMES = """async ([selector, kind, steps]) => {
     const frame = () => new Promise(requestAnimationFrame);
     const box = document.querySelector(selector).getBoundingClientRect();
@@ -256,14 +256,15 @@ def picture(rows):
 
     shown = where(rows, kind='library') + where(rows, kind='atlas')
     names = [row['name'] for row in shown]
-    titles = dict(loaded_MB='weight (MB)', load_computed_ms='first picture (ms computed)',
-                  zoom_computed_ms='a frame of zooming (ms computed)', memory_MB='memory of scripts (MB)')
-    fig, axs = plt.subplots(1, 4, figsize=(9.5, .5 + .42 * len(shown)), sharey=True)
-    for ax, (key, title) in zip(axs, titles.items()):
+    titles = dict(loaded_MB=('weight, MB', 1), load_computed_ms=('first picture,\nseconds computed', 1000),
+                  zoom_computed_ms=('a frame of zooming,\nms computed', 1), memory_MB=('memory of\nscripts, MB', 1))
+    fig, axs = plt.subplots(1, 4, figsize=(9.5, .8 + .42 * len(shown)), sharey=True)
+    for ax, (key, (title, unit)) in zip(axs, titles.items()):
         colors = [COLORS[1] if row['kind'] == 'atlas' else COLORS[0] for row in shown]
-        bars = ax.barh(names, [row[key] for row in shown], color=colors)
-        ax.bar_label(bars, [f'{row[key]:.3g}' for row in shown], padding=2, fontsize=9)
-        ax.set(title=title, xlim=(0, 1.3 * max(row[key] for row in shown)), xticks=[])
+        values = [row[key] / unit for row in shown]
+        bars = ax.barh(names, values, color=colors)
+        ax.bar_label(bars, [f'{v:.0f}' if v >= 100 else f'{v:.2g}' for v in values], padding=2)
+        ax.set(title=title, xlim=(0, 1.3 * max(values)), xticks=[])
         ax.grid(False)
     axs[0].invert_yaxis()
     return fig

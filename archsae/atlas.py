@@ -147,7 +147,7 @@ def scene_of_activations(sae, acts: Activations, lm: LM | None = None) -> Scene:
     is_text = isinstance(acts.pixels[0], str)
     if is_text:
         tokens = read_by(acts, lm)
-        titles = [f'{names[q]}, part {i}' if names else f'text {i}' for i, q in enumerate(labels)]
+        titles = [f'{names[q]}, context {i}' if names else f'text {i}' for i, q in enumerate(labels)]
     else:
         files = [file_behind(acts.pixels, i) for i in range(m)]
         titles = [file or f'image {i}' for i, file in enumerate(files)]
@@ -643,7 +643,7 @@ def samples(work: Work, atom: int) -> list[tuple[int, int]]:
     return [(int(inside[rank]), band) for rank, band in ranks_to_show(len(inside))]
 
 
-def sample_row(work: Work, peak: int, band: int, largest: float, width: int = 14) -> list:
+def sample_row(work: Work, peak: int, band: int, largest: float, width: int = 12) -> list:
     "An item on an atom's page: its number, the place and the size of the peak, the band; then what is seen."
     item, place = int(work.peaks.item[peak]), int(work.peaks.place[peak])
     row = [int(work.pool[item]), place, round(float(work.peaks.value[peak]), 4), band]

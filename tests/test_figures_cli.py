@@ -281,6 +281,8 @@ def test_committed_figures(root):
     or larger where a GPU drew it."""
     declared = {n: name_of(p) for p in chapters(root/'nbs') for n in declared_figures(p)}
     declared['speed_gpu'] = 'bench'  # measured by make gpu
+    atlases = ('photos', 'photos_atom', 'text', 'text_atom')  # pages in a browser, by .ci/atlas_pages.py
+    declared |= {f'atlas_{name}': 'atlas' for name in ('speed', *atlases)}
     files = [p for p in (root/'figures').glob('*.json') if p.stem != 'claims']  # the ledger is no figure
     committed = {p.stem: check_figure(p) for p in files}
     drawn = {name.split('.')[0] for name in committed}

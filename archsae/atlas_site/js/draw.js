@@ -144,7 +144,7 @@ const draw = (() => {
       return node;
     }
     const [before, word, after] = data.tokens[i];
-    return make('span.cover.words', { 'aria-hidden': 'true' }, snippet([before.slice(-22), word, after], null, 1));
+    return make('span.cover.words', { 'aria-hidden': 'true' }, snippet([before.slice(-12), word, after], null, 1));
   }
 
   const label = (i) => data.labels[i] || (data.column.rate.values[i] ? '' : 'never fires here');

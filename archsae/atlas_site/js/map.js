@@ -48,7 +48,7 @@ const map = (() => {
   async function begin(size) {
     plot = create({ canvas: document.getElementById('plot'), ...size, pointSize: pointSize(), pointSizeSelected: 4, pointOutlineWidth: 2, opacity: .9,
       colorBy: 'valueA', pointColor: palette(), pointColorActive: style('--active'), pointColorHover: style('--active'), backgroundColor: style('--map'),
-      lassoOnLongPress: false, showReticle: false, deselectOnEscape: false, deselectOnDblClick: false, mouseMode: 'panZoom', ...density() });
+      cameraDistance: whole(size), lassoOnLongPress: false, showReticle: false, deselectOnEscape: false, deselectOnDblClick: false, mouseMode: 'panZoom', ...density() });
     plot.subscribe('pointOver', over);
     plot.subscribe('pointOut', out);
     plot.subscribe('select', ({ points }) => points.length && main.go(`atom/${points[points.length - 1]}`));
@@ -143,7 +143,9 @@ const map = (() => {
     plot.zoomToLocation([cx + .2 * far * dx, cy + .2 * far * dy], far, { transition: true, transitionDuration: 150 });
   }
 
-  const all = () => plot && plot.zoomToOrigin({ transition: true, transitionDuration: 250 });
+  // How far away everything is in view: the height shows from -1 to 1, and a narrow map less than that across.
+  const whole = ({ width, height }) => Math.max(1, height / width);
+  const all = () => plot && plot.zoomToLocation([0, 0], whole(look()), { transition: true, transitionDuration: 250 });
   const KEYS = { '+': () => zoom(1.5), '=': () => zoom(1.5), '-': () => zoom(1 / 1.5), 0: all, ArrowLeft: () => pan(-1, 0),
     ArrowRight: () => pan(1, 0), ArrowUp: () => pan(0, 1), ArrowDown: () => pan(0, -1) };
 

@@ -108,7 +108,8 @@ const pages = (() => {
       return make('tr', {}, make('th', { scope: 'row' }, `point ${part.point}`), make('td.number', {}, part.weight.toFixed(3), bar),
         make('td', {}, places(part.near)));
     });
-    return section('Archetypes', `The atom is a mixture of points of the data${slack}. Those that add most, and what is nearest to each:`,
+    const together = row.mix.reduce((sum, part) => sum + part.weight, 0);
+    return section('Archetypes', `The atom is a mixture of points of the data${slack}. Those that add most, with ${atlas.percent(together)} of the weight together, and what is nearest to each:`,
       make('table', {}, make('thead', {}, headings('point', 'weight', `nearest ${data.kind === 'images' ? 'patches' : 'tokens'}`)), make('tbody', {}, ...parts)));
   }
 
