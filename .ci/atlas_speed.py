@@ -26,7 +26,7 @@ from archsae.book.scales import COLORS, save_figure, use_style, where
 OPTIONS = ['--no-sandbox', '--disable-quic', '--no-first-run', '--disable-background-networking',
            '--disable-component-update', '--disable-sync', '--enable-precise-memory-info',
            '--use-angle=swiftshader', '--enable-unsafe-swiftshader']
-REPEATS = 2
+REPEATS = 3
 FRAMES = """async ([selector, kind, steps]) => {
     const frame = () => new Promise(requestAnimationFrame);
     const box = document.querySelector(selector).getBoundingClientRect();
