@@ -125,6 +125,21 @@ def as_float64(name: str, a, width: int | None = None) -> np.ndarray:
     a = check_matrix(name, a) if width is None else check_vector(name, a, width)
     return a.detach().double().cpu().numpy()
 
+# %% ../nbs/02_hull.ipynb #02f00001
+PROGRAMMES = 'highs-ds', 'highs-ipm'  # the simplex method; of interior points, where the numbers of that one fail
+
+
+def programme(cost: np.ndarray, A_eq: np.ndarray, b_eq: np.ndarray, methods: tuple = PROGRAMMES):
+    "What SciPy says of a linear programme, solved by the first of some methods that can."
+    from scipy.optimize import linprog
+
+    tolerance = dict(primal_feasibility_tolerance=1e-10, dual_feasibility_tolerance=1e-10)
+    for method in methods:
+        r = linprog(cost, A_eq=A_eq, b_eq=b_eq, method=method, options=tolerance)
+        if r.status == 0:
+            return r
+    raise RuntimeError(f"the linear programme was not solved: {r.message}")
+
 # %% ../nbs/02_hull.ipynb #09244850
 def certify_convex(x, C) -> Certificate:
     """Is `x` in the convex hull of the rows of `C`? One linear programme, in float64 (Prop. 6.1).
@@ -143,8 +158,6 @@ def certify_convex(x, C) -> Certificate:
     ValueError : shapes that do not match, numbers that are not finite
     RuntimeError : the programme was not solved
     """
-    from scipy.optimize import linprog
-
     C = as_float64('C', C)
     p, d = C.shape
     x = as_float64('x', x, d)
@@ -159,10 +172,7 @@ def certify_convex(x, C) -> Certificate:
     mix = np.vstack([(C - mean).T / size, np.ones((1, p))])
     lack = np.vstack([np.eye(d), np.zeros((1, d))])
     goal = np.r_[(x - mean) / size, 1]
-    tolerance = dict(primal_feasibility_tolerance=1e-10, dual_feasibility_tolerance=1e-10)
-    r = linprog(cost, A_eq=np.hstack([mix, lack, -lack]), b_eq=goal, method='highs', options=tolerance)
-    if r.status != 0:
-        raise RuntimeError(f"the linear programme was not solved: {r.message}")
+    r = programme(cost, np.hstack([mix, lack, -lack]), goal)
 
     w = np.maximum(r.x[:p], 0)
     w /= w.sum()
