@@ -511,6 +511,7 @@ for name, make in MODELS.items():
     of(f'sae.{name}.scale_codes_', make, fresh=True, factor=Number(2., above=0))
     of(f'sae.{name}.tied', make, fresh=True, bias=Flag())
     of(f'sae.{name}.untied', make, fresh=True, bias=Flag(), copy_from_dictionary=Flag(True))
+of('sae.SAE.plot_atom', plain, atom=Count(1, least=0, most=K - 1), slow=True)
 of('sae.BatchTopKSAE.budget', batchtopk, n=Count(N))
 of('sae.BatchTopKSAE.set_threshold', batchtopk, fresh=True, value=Number(.1, least=0))
 of('sae.BatchTopKSAE.calibrate', batchtopk, fresh=True,
@@ -857,6 +858,8 @@ add('concepts.concepts_of', sae=made(lambda: once(topk), None, 'a', 3), acts=mad
     batch_size=Count(8))
 CONCEPT = dict(c=made(lambda: once(some_concepts), None, 'a', 3), atom=Count(1, least=0, most=K - 1))
 add('concepts.top_images', **CONCEPT, count=Count(2), among=Index(lambda: torch.arange(3), 3, True))
+of('concepts.Concepts.plot_atom', some_concepts, atom=CONCEPT['atom'], count=Count(2),
+   model=given(None, 'a', 3), slow=True)
 add('concepts.heat_map', codes=codes(2, 3, free=True), cell=Count(15))
 add('concepts.importance', c=CONCEPT['c'], classes=given([0], None, 'a', 3, [], [9], [-1], ['a'], [0.5], [True]),
     means=real(2, K, optional=True))
