@@ -508,7 +508,8 @@ MOST_TSNE = 10_000  # atoms; beyond, scikit-learn's takes minutes
 
 def by_umap(U: np.ndarray) -> np.ndarray:
     "UMAP of umap-learn."
-    umap = needs('umap', 'atlas').UMAP(metric='cosine', n_neighbors=min(15, len(U) - 1), random_state=0)
+    neighbours = min(15, len(U) - 1)
+    umap = needs('umap', 'atlas').UMAP(metric='cosine', n_neighbors=neighbours, random_state=0, n_jobs=1)
     return umap.fit_transform(U)
 
 
