@@ -106,7 +106,10 @@ def facts(folder):
     told = json.loads(text[text.index(',') + 1:text.rindex(')')])
     size = sum(path.stat().st_size for path in folder.rglob('*') if path.is_file())
     row = {name: value for name, value in told['facts'].items() if not isinstance(value, dict)}
-    return row | dict(title=told['title'], held_out=told['heldOut'] is not None and all(told['heldOut']), MB=size / 1e6)
+    row['held_out'] = told['heldOut'] is not None and all(told['heldOut'])
+    if row['held_out']:
+        row['r2_held_out'] = row.pop('r2')
+    return row | dict(title=told['title'], MB=size / 1e6)
 
 
 def photograph(folder, name, atom, figures=ROOT/'figures'):

@@ -16,6 +16,8 @@ LEFT_OUT = {  # figure -> why its rows lack columns; only what is listed may lac
     'distillation_large': 'points alone: no atom that could die',
     'stability_matching': 'dictionaries made by hand: nothing was trained',
     'table1_methods': 'its rows of the paper have what the paper prints',
+    'table1_methods.minilm': 'the same',
+    'table1_methods.vit': 'the same',
     'training_curves': 'the training itself, epoch by epoch, on the tokens that it sees; the axis says so',
 }
 
