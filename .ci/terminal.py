@@ -39,8 +39,9 @@ def recorded(block: str) -> str:
 
 
 def skeleton(block: str) -> list:
-    "The lines without their numbers, which depend on machine and clock, and without how many spaces there are."
-    return [re.sub(r'\s+', ' ', re.sub(r'-?\d[\d,.]*', '#', line)).strip() for line in block.splitlines()]
+    "The lines without their numbers and units of time, which depend on machine and clock, nor the number of spaces."
+    numberless = (re.sub(r'-?\d[\d,.]*( (s|min|h)\b)?', '#', line) for line in block.splitlines())
+    return [re.sub(r'\s+', ' ', line).strip() for line in numberless]
 
 
 def main(check: bool) -> int:

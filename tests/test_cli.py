@@ -174,7 +174,8 @@ def test_from_photos_to_another_process(shell, rows):
            'std=(.5,.5,.5)', '--limit', 12)
     code, told = asked('extract', 'images', 'mobilenetv2_100', photos, *how, '--out', 'store')
     assert code == 0 and told['places'] == {'final': [12 * 49, 1280]}
-    assert asked('fit', 'store', '-k', 16, '--steps', 40, '--out', 'model')[0] == 0
+    code, told = asked('fit', 'store', '-k', 16, '--steps', 40, '--out', 'model')
+    assert code == 0, told
     code, told = asked('show', 'model', 2, '--out', 'atom.png')
     assert code == 0 and (rows/'atom.png').read_bytes().startswith(b'\x89PNG') and told['archetypes']
     assert asked('report', 'model', '--out', 'report')[0] == 0
