@@ -1081,7 +1081,7 @@ def main(argv: list | None = None) -> int:
     "The command line; see `archsae --help`."
     argv = sys.argv[1:] if argv is None else [str(a) for a in argv]
     as_json = '--json' in argv
-    talk = Talk(as_json)
+    talk, silent = Talk(as_json), 'TQDM_DISABLE' in os.environ
     try:
         with talk.listening():
             code = command.main(argv, prog_name='archsae', standalone_mode=False, obj=talk)
@@ -1095,3 +1095,6 @@ def main(argv: list | None = None) -> int:
     except KeyboardInterrupt as e:
         complain(e, as_json)
         return 130
+    finally:
+        if not silent:
+            os.environ.pop('TQDM_DISABLE', None)  # who called this may want bars

@@ -174,6 +174,7 @@ def test_from_photos_to_another_process(shell, rows):
            'std=(.5,.5,.5)', '--limit', 12)
     code, told = asked('extract', 'images', 'mobilenetv2_100', photos, *how, '--out', 'store')
     assert code == 0 and told['places'] == {'final': [12 * 49, 1280]}
+    assert 'TQDM_DISABLE' not in os.environ  # bars of whoever called it are as before
     code, told = asked('fit', 'store', '-k', 16, '--steps', 40, '--out', 'model')
     assert code == 0, told
     code, told = asked('show', 'model', 2, '--out', 'atom.png')
