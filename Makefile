@@ -6,7 +6,7 @@
 # make mutants   small deliberate bugs, and which test notices each (an hour; the result is tests/soak/mutants.json)
 # make redraw    draw figures anew from the numbers in figures/, NAMES='speed_scaling ...'
 # make readme    render README.md from nbs/index.ipynb
-# make docs      the site in _site/, its links checked, its pages looked at where there is a chromium (5 minutes)
+# make docs      the site in _site/ (SITE=folder: there), links checked, pages looked at in a chromium, if there is one
 # make export    write archsae/ from nbs/, and clean the notebooks
 # make clean     remove what can be made again
 # Each does its own set-up: git, make and Python 3.11 or newer are all that has to be there.
@@ -17,6 +17,8 @@ JOBS ?= 2
 # folders of the figures and of the executed notebooks; the defaults are those of archsae_figures
 FIGURES ?=
 OUT ?=
+# folder of the site
+SITE ?= _site
 # more options for archsae_figures, for example ARGS='--only stability --source imagenet'
 ARGS ?=
 
@@ -53,9 +55,9 @@ readme: $(READY)
 
 # needs neither torch nor the package: nothing is executed, docstrings are read
 docs: $(VENV)-docs/ready
-	@NO_MKDOCS_2_WARNING=1 $(VENV)-docs/bin/mkdocs build --quiet --strict -f docs/mkdocs.yml
-	@$(VENV)-docs/bin/python docs/check.py _site
-	@$(VENV)-docs/bin/python docs/measure.py _site
+	@NO_MKDOCS_2_WARNING=1 $(VENV)-docs/bin/mkdocs build --quiet --strict -f docs/mkdocs.yml -d '$(abspath $(SITE))'
+	@$(VENV)-docs/bin/python docs/check.py '$(SITE)'
+	@$(VENV)-docs/bin/python docs/measure.py '$(SITE)'
 
 $(VENV)-docs/ready: settings.ini
 	@echo "set-up: installing what the site needs into $(VENV)-docs (once)"

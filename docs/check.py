@@ -99,6 +99,8 @@ def broken(site: Path) -> list:
             target = target_of(page, parts.path, site)
             if not target.is_file():
                 found.append(f'{page.relative_to(site)}: {link} leads nowhere')
+            elif parts.fragment.startswith('/'):  # no place: a page's own script reads it, as the atlas does
+                continue
             elif parts.fragment and target.suffix == '.html' and unquote(parts.fragment) not in read(target).places:
                 found.append(f'{page.relative_to(site)}: {link} names a place that is not there')
     return found

@@ -326,9 +326,9 @@ def atlas() -> str:
     "The atlases, each in a frame and with a link to the whole window."
     lines = ['# Atlas', '', 'Every atom of a dictionary, with the images or sentences that use it.']
     for name in atlases():
-        lines += ['', f'## {ATLASES[name]}', '', f'[Open in the whole window](atlas/{name}/index.html){{ .md-button }}',
-                  '', f'<iframe class="atlas" src="atlas/{name}/index.html" title="Atlas: {ATLASES[name]}" '
-                  'loading="lazy"></iframe>']
+        where = f'figures/atlas/{name}/index.html'  # as in the repository, so that links to it hold in both
+        lines += ['', f'## {ATLASES[name]}', '', f'[Open in the whole window]({where}){{ .md-button }}',
+                  '', f'<iframe class="atlas" src="{where}" title="Atlas: {ATLASES[name]}" loading="lazy"></iframe>']
     if not atlases():
         lines += ['', 'None is committed yet.']
     return '\n'.join(lines) + '\n'
@@ -359,6 +359,6 @@ def copies() -> dict:
     "File of the site -> the file that it is a copy of."
     folder = ROOT/'figures'
     found = {f'figures/{p.name}': p for p in sorted(folder.iterdir()) if p.suffix in ('.png', '.json')}
-    for name, root in atlases().items():
-        found |= {f'atlas/{name}/{p.relative_to(root).as_posix()}': p for p in sorted(root.rglob('*')) if p.is_file()}
+    for root in atlases().values():
+        found |= {p.relative_to(ROOT).as_posix(): p for p in sorted(root.rglob('*')) if p.is_file()}
     return found

@@ -111,6 +111,17 @@ def test_docstrings_are_read_as_they_are_meant():
         'Returns', '-------', 'float', '    The sum.', '', 'Raises', '------', 'ValueError', '    no numbers']
 
 
+def test_what_pages_link_to_in_the_figures_comes_with_the_site():
+    "Links into figures/ hold in the repository and on the site, those of the atlases too."
+    there = set(pages.copies())
+    texts = pages.texts() | {notebooks.page_of(path.stem): notebooks.Page(path).markdown() for path in pages.sources()}
+    wanted = re.compile(r'(?:\]\(|src="|href=")((?:\.\./)*figures/[^)#"\s]+)')
+    found = {(page, link) for page, text in texts.items() for link in wanted.findall(text)}
+    assert sum(link.endswith('atlas/photos/index.html') for _, link in found) >= 2  # the start page and that of atlases
+    gone = [(page, link) for page, link in found if os.path.normpath(Path(page).parent/link) not in there]
+    assert not gone
+
+
 # ---- from a notebook to a page
 
 def test_pages_show_what_is_committed_and_hide_what_is_hidden():
@@ -205,7 +216,56 @@ def test_the_browser_sees_what_is_too_wide(site):
     assert [a['blocked-uri'] for a in seen.asked] == ['https://x.org/i.png']
 
 
+def test_a_route_of_a_page_is_no_place(site):
+    "What begins with a stroke is read by the page's own script, as the atlas does."
+    (site/'b.html').write_text('<p id="here"><a href="#/about">about</a><a href="a.html#/items">items</a>')
+    assert check.main(site) == 0
+
+
 # ---- the whole
+
+@pytest.fixture(scope='module')
+def framed(tmp_path_factory):
+    "The page of atlases, its Markdown as bare HTML, with the files that it has on the site."
+    site = tmp_path_factory.mktemp('framed')
+    for name, path in pages.copies().items():
+        if name.startswith('figures/atlas/'):
+            (site/name).parent.mkdir(parents=True, exist_ok=True)
+            (site/name).symlink_to(path)
+    (site/'style.css').symlink_to(DOCS/'static/style.css')
+    frames = pages.atlas().replace('loading="lazy"', '')
+    head = '<link rel="icon" href="data:,"><link rel="stylesheet" href="style.css">'
+    (site/'atlas.html').write_text(f'{head}<div class="md-typeset">{frames}</div>', encoding='utf-8')
+    return site
+
+
+@pytest.mark.parametrize('served', [False, True], ids=['file', 'http'])
+def test_the_atlases_open_in_their_frames(framed, served):
+    "Each frame shows the atlas that is committed: its list, its map, an atom."
+    sync = pytest.importorskip('playwright.sync_api', reason='Playwright is not installed')
+    if measure.browser() is None:
+        pytest.skip('no chromium here')
+    server = measure.serve(framed, [])
+    start = f'http://127.0.0.1:{server.server_port}' if served else f'file://{framed}'
+    how = dict(executable_path=measure.browser(), args=[*measure.QUIET, '--use-angle=swiftshader',
+                                                        '--enable-unsafe-swiftshader'])
+    try:
+        with sync.sync_playwright() as playwright, playwright.chromium.launch(**how) as chromium:
+            page = chromium.new_page(viewport=dict(width=1280, height=900))
+            page.set_default_timeout(60_000)
+            wrong = []
+            page.on('pageerror', lambda e: wrong.append(str(e)))
+            page.goto(f'{start}/atlas.html')
+            frames = [frame for frame in page.frames if '/figures/atlas/' in frame.url]
+            assert len(frames) == len(pages.atlases()) > 0
+            for frame in frames:
+                frame.wait_for_selector('body.ready.drawn .row')
+                frame.locator('.row').first.click()
+                frame.wait_for_selector('.tiles')
+                assert '#/atom/' in frame.url
+            assert not wrong and not server.missing and not server.asked
+    finally:
+        server.shutdown()
 
 def test_the_workflow_builds_and_publishes():
     workflow = yaml.safe_load((ROOT/'.github/workflows/docs.yml').read_text(encoding='utf-8'))
