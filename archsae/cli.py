@@ -9,12 +9,15 @@ __all__ = []
 import ast
 import contextlib
 import difflib
+import functools
 import importlib
 import importlib.metadata
+import itertools
 import json
 import math
 import os
 import platform
+import shutil
 import sys
 import time
 import tomllib
@@ -61,27 +64,55 @@ SOURCES = ('digits', 'minilm', 'vit', 'photos', 'imagenet')
 EXPORTS = ('archsae', 'saelens', 'language-model-saes', 'overcomplete', 'dictionary_learning', 'sparsify')
 
 # %% ../nbs/41_cli.ipynb #c1100013
-def new_model(kind: str, A, atoms: int, active: int, points: int, delta: float, seed: int, device: str = 'auto'):
+def points_for(A, s: dict, seed: int, place: Path | None = None):
+    "The points that atoms are mixed from; those of an unfinished training, where `place` has them."
+    import archsae
+    from archsae.files import read_tensors, tensor_writer, write_together
+
+    if place is not None and (place/'points.safetensors').is_file():
+        return read_tensors(place/'points.safetensors', dict(points=(s['points'], A.shape[1])))[0]['points']
+    points = archsae.distil(A, s['points'], seed)
+    if place is not None:
+        write_together(place, {'points.safetensors': tensor_writer(dict(points=points.cpu().contiguous()))})
+    return points
+
+
+def new_model(A, s: dict, seed: int, place: Path | None = None):
     "A model of a kind, before training."
     import archsae
 
-    d, make = A.shape[1], getattr(archsae, CLASSES[kind])
-    budget = {} if kind.endswith('jump') else dict(top_k=active)
+    d, kind, make = A.shape[1], s['kind'], getattr(archsae, CLASSES[s['kind']])
+    budget = {} if kind.endswith('jump') else dict(top_k=s['active'])
     with archsae.seeded(seed):
         if kind.startswith('ra-'):
-            return make(d, atoms, archsae.distil(A, points, seed), delta=delta, delta_unit='data', **budget)
-        return make(d, atoms, **budget)
+            return make(d, s['atoms'], points_for(A, s, seed, place), delta=s['delta'], delta_unit='data', **budget)
+        return make(d, s['atoms'], **budget)
+
+# %% ../nbs/41_cli.ipynb #c1100074
+def steps_of(s: dict, n: int) -> tuple[int, int, int]:
+    "Steps of a training on n rows, passes, and rows in a batch."
+    from archsae.training import default_batch_size, default_epochs
+
+    batch = default_batch_size(n)
+    passes = default_epochs(n, batch)
+    return s['steps'] or passes * math.ceil(n / batch), passes, batch
 
 
-def learned(acts, s: dict, seed: int, progress: bool = False):
-    "A trained model and its log; `acts` are `Activations` or rows."
+def learned(acts, s: dict, seed: int, progress: bool = False, place: Path | None = None):
+    "A trained model and its log; `acts` are `Activations` or rows, `place` a folder from which a training goes on."
     import archsae
 
     if s['kind'] == 'stable':
         return archsae.stable_dictionary(acts, s['atoms'], s['active'], device=s['device'], progress=progress), {}
-    model = new_model(s['kind'], getattr(acts, 'A', acts), s['atoms'], s['active'], s['points'], s['delta'], seed)
+    A = getattr(acts, 'A', acts)
+    model = new_model(A, s, seed, place)
     l0 = s['active'] if s['kind'].endswith('jump') else None
-    log = archsae.fit(model, acts, steps=s['steps'], l0=l0, seed=seed, device=s['device'], progress=progress)
+    every = max(steps_of(s, len(A))[0] // 20, 100)
+    kept = {} if place is None else dict(checkpoint=place, every=every, resume=True)
+    how = dict(steps=s['steps'], l0=l0, seed=seed, device=s['device'], progress=progress)
+    with warnings.catch_warnings():
+        warnings.filterwarnings('ignore', 'fit: stopped by Ctrl-C')  # said in words for a terminal
+        log = archsae.fit(model, acts, **how, **kept)
     return model.cpu(), log
 
 # %% ../nbs/41_cli.ipynb #c1100016
@@ -106,12 +137,10 @@ def cost_of_steps(s: dict, n: int, d: int) -> tuple[float, int]:
     "Seconds that a training takes on n rows of width d, and how many steps it has."
     import archsae
     import torch
-    from archsae.training import default_batch_size, default_epochs
 
-    batch = default_batch_size(n)
-    steps = s['steps'] or default_epochs(n, batch) * math.ceil(n / batch)
+    steps, _, batch = steps_of(s, n)
     A = torch.randn(min(n, 4 * batch), d)
-    model = new_model(s['kind'].removeprefix('ra-'), A, s['atoms'], s['active'], 0, 0, 0)
+    model = new_model(A, s | dict(kind=s['kind'].removeprefix('ra-')), 0)
     few = dict(batch_size=min(batch, len(A)), device=s['device'], progress=False)
     archsae.fit(model, A, steps=3, **few)
     seconds = clock(archsae.fit, model, A, steps=12, **few) - clock(archsae.fit, model, A, steps=2, **few)
@@ -311,8 +340,8 @@ CONFIG = click.option('--config', is_eager=True, callback=read_config, metavar='
 BAR = click.option('--progress/--no-progress', default=None, help='A bar with the time left; by default in a terminal.')
 
 # %% ../nbs/41_cli.ipynb #c1100025
-def out_folder(out: str | None, overwrite: bool) -> Path:
-    "The folder that is to be written, if nothing would be lost."
+def out_folder(out: str | None, overwrite: bool, unless: str = '') -> Path:
+    "The folder that is to be written, if nothing would be lost; one that has `unless` in it is what it should be."
     if out is None:
         raise click.UsageError('--out: expected a folder to write; got none')
     path = Path(out).expanduser()
@@ -322,6 +351,8 @@ def out_folder(out: str | None, overwrite: bool) -> Path:
     if not above.is_dir() or not os.access(above, os.W_OK):
         raise click.UsageError(f'--out: expected a folder that can be made; got {out!r}, and {str(above)!r} is '
                                'no folder that can be written to')
+    if unless and (path/unless).exists():
+        return path
     if path.is_dir() and any(path.iterdir()) and not overwrite:
         raise click.UsageError(f'--out: expected a new or empty folder; got {out!r}, which has something in it '
                                '(--overwrite writes there all the same)')
@@ -415,21 +446,23 @@ def announce(talk: Talk, s: dict, why: dict, parts: list):
 
 def steps_told(s: dict, n: int) -> tuple[str, str]:
     "How many steps a training has, and why."
-    from archsae.training import default_batch_size, default_epochs
-
-    batch = default_batch_size(n)
-    passes = default_epochs(n, batch)
-    if s['steps']:
-        return f"{s['steps']:,}", 'as asked'
-    return f'{passes * math.ceil(n / batch):,}', f'{passes} passes in batches of {batch}'
+    steps, passes, batch = steps_of(s, n)
+    return f'{steps:,}', 'as asked' if s['steps'] else f'{passes} passes in batches of {batch}'
 
 # %% ../nbs/41_cli.ipynb #c1100029
-def judged(acts, s: dict, progress: bool):
+def judged(acts, s: dict, progress: bool, place: Path | None = None):
     "The model of half of the data, with the probability of each atom to come back."
     import archsae
 
-    found = archsae.recurrence(lambda rows, seed: learned(rows, s, seed)[0], acts, runs=s['trust'], seed=s['seed'],
-                               progress=progress)
+    number = itertools.count()
+
+    def make(rows, seed):
+        own = None if place is None else place/f'run-{next(number)}'
+        model, log = learned(rows, s, seed, place=own)
+        if 'interrupted' in log:  # what half a training says of the others would be wrong
+            raise KeyboardInterrupt
+        return model
+    found = archsae.recurrence(make, acts, runs=s['trust'], seed=s['seed'], progress=progress)
     found.model.set_standardisation(acts.mean, acts.std)
     return found.model, {}
 
@@ -454,41 +487,98 @@ def hints(folder: Path, s: dict) -> list:
         found.append(f"archsae report {folder} {folder}-seed{s['seed'] + 1} --out both   # which atoms do both have?")
     return [*found, f'python: archsae.load({str(folder)!r})']
 
+# %% ../nbs/41_cli.ipynb #c1100076
+UNFINISHED = 'unfinished'
+
+
+def how_to_go_on(folder: Path) -> str:
+    return f'archsae fit --config {folder/UNFINISHED}/run.toml --out {folder}'
+
+
+def check_same(folder: Path, s: dict, whole: bool):
+    "Refused, if the unfinished training in a folder was told something else; not `whole`: where something is told."
+    from archsae.reports import settings_in
+
+    then, now = settings_in(folder/UNFINISHED), s | dict(data=absolute(s['data']))
+    names = {*then, *now} if whole else {name for name, v in now.items() if v is not None}
+    wrong = [name for name in sorted(names - {'device'}) if then.get(name) != now.get(name)]
+    if then and wrong:
+        told = ', '.join(f'{name} was {then.get(name)!r} and is {now.get(name)!r}' for name in wrong)
+        raise click.UsageError(f'--out: expected the training that is unfinished in {str(folder)!r}; got another one: '
+                               f'{told} (it goes on with: {how_to_go_on(folder)}; --overwrite begins anew)')
+
+
+@contextlib.contextmanager
+def unfinished(talk: Talk, folder: Path, s: dict, overwrite: bool, keep: bool):
+    "The folder from which a training goes on, if it is killed inside the block; None where nothing is kept."
+    place = folder/UNFINISHED
+    if overwrite:
+        shutil.rmtree(place, ignore_errors=True)
+    if not keep or s['kind'] == 'stable':  # a tree of means takes no steps
+        yield None
+        return
+    write_run(place, 'fit', s | dict(data=absolute(s['data'])))
+    try:
+        yield place
+    except BaseException:
+        if any(place.rglob('step-*')):
+            talk.note(f'what was learned so far is kept; it goes on with: {how_to_go_on(folder)}')
+        raise
+
 # %% ../nbs/41_cli.ipynb #c1100030
-def do_fit(talk: Talk, s: dict, out: str | None, overwrite: bool, progress: bool, dry_run: bool):
-    "The work of `archsae fit`."
-    folder = None if dry_run and out is None else out_folder(out, overwrite)
+def data_for(s: dict):
+    "What is learned from and what is held out; sizes that do not fit are refused before the numbers are read."
     from archsae.core import pick_device
     from archsae.stores import look_at, open_activations
 
     pick_device(s['device'])
     found = look_at(s['data'], s['place'])
-    if found.shape[0] is not None:  # refused before the numbers are read
+    if found.shape[0] is not None:
         chosen(dict(s), int(found.shape[0] * (1 - s['held_out'])), found.shape[1])
     acts = open_activations(s['data'], s['place'], per=s['per'], device=s['device'], limit=s['limit'])
-    parts = train, test = acts.split((1 - s['held_out'], s['held_out']), seed=s['split_seed'])
+    return acts.split((1 - s['held_out'], s['held_out']), seed=s['split_seed'])
+
+
+def do_fit(talk: Talk, s: dict, out: str | None, overwrite: bool, progress: bool, dry_run: bool, keep: bool):
+    "The work of `archsae fit`."
+    goes_on = f'{UNFINISHED}/run.toml' if keep else ''
+    folder = None if dry_run and out is None else out_folder(out, overwrite, goes_on)
+    if folder and not overwrite:
+        check_same(folder, s, whole=False)
+    parts = train, test = data_for(s)
     why = chosen(s, len(train.A) // (2 if s['trust'] else 1), train.A.shape[1])  # judges see half of it
+    if folder and not overwrite:
+        check_same(folder, s, whole=True)
     announce(talk, s, why, parts)
     talk.answer(settings=s, tokens=len(train.A), held_out_tokens=len(test.A), why=why)
     if dry_run:
         return say_cost(talk, cost_of_fit(s, *train.A.shape))
     began = time.perf_counter()
-    model, log = judged(train, s, progress) if s['trust'] else learned(train, s, s['seed'], progress)
-    told = numbers_of(model, train, test)
-    model.save(folder, metrics=told, data=str(s['data']))
+    with unfinished(talk, folder, s, overwrite, keep) as place:
+        model, log = (judged if s['trust'] else functools.partial(learned, seed=s['seed']))(
+            train, s, progress=progress, place=place)
+        told = numbers_of(model, train, test)
+        model.save(folder, metrics=told, data=str(s['data']))
     write_run(folder, 'fit', s | dict(data=absolute(s['data'])))
-    seconds = time.perf_counter() - began
-    talk.answer(model=str(folder), seconds=seconds, **told)
-    say_numbers(talk, told, seconds)
+    talk.answer(model=str(folder), seconds=time.perf_counter() - began, **told)
+    say_fitted(talk, folder, s, told, log, place)
+
+# %% ../nbs/41_cli.ipynb #c1100031
+def say_fitted(talk: Talk, folder: Path, s: dict, told: dict, log: dict, place: Path | None):
+    "What was learned, and what to do next."
+    say_numbers(talk, told, talk.facts['seconds'])
     talk.fact('saved', f'{folder}/', 'run.toml has the settings')
     talk.line()
     for i, hint in enumerate(hints(folder, s)):
         talk.line(f"{'next' if i == 0 else '':<11}{hint}")
     if 'interrupted' in log:
-        talk.note(f"interrupted after step {log['interrupted']}; the model was saved as it was then")
+        more = '' if place is None else f'; it goes on with: {how_to_go_on(folder)}'
+        talk.note(f"interrupted after step {log['interrupted'][-1]}; the model was saved as it was then{more}")
         raise KeyboardInterrupt
+    if place is not None:
+        shutil.rmtree(place, ignore_errors=True)
 
-# %% ../nbs/41_cli.ipynb #c1100031
+
 def say_numbers(talk: Talk, told: dict, seconds: float):
     "The numbers of a fit, in a line or two."
     talk.line()
@@ -539,13 +629,17 @@ def say_cost(talk: Talk, cost: dict, how: str = 'measured on a few steps with ra
     click.option('--place', help='Which matrix, where DATA has several.'),
     click.option('--per', type=click.IntRange(1), help='Rows of a file that belong together, such as an image\'s.'),
     click.option('--limit', type=click.IntRange(2), help='Of a source by name: at most so many images or contexts.'),
+    click.option('--checkpoint/--no-checkpoint', default=True,
+                 help='Keep what is learned in OUT/unfinished while it lasts; the same command goes on from there.'),
     DEVICE, OVER, BAR, DRY, JSON, CONFIG)
 @click.pass_obj
-def fit(talk, data, out, stable, kind, progress, dry_run, as_json, overwrite, **more):
+def fit(talk, data, out, stable, kind, progress, dry_run, as_json, overwrite, checkpoint, **more):
     """Learn a dictionary from DATA and save it.
 
     DATA is a store that `archsae extract` wrote, a .npy or .safetensors file of activations (rows, dimensions) or
     (images, rows, dimensions), or one of digits, minilm, vit, photos, imagenet.
+
+    A training that was interrupted or killed goes on when the same command is given again.
 
     \b
       archsae fit acts.npy --out model
@@ -557,7 +651,8 @@ def fit(talk, data, out, stable, kind, progress, dry_run, as_json, overwrite, **
     if stable and kind not in (None, 'stable'):
         raise click.UsageError(f'--stable: expected no --kind beside it; got {kind!r}')
     kind = 'stable' if stable else kind or 'ra-topk'
-    do_fit(talk, dict(data=data, kind=kind) | more, out, overwrite, wants_bar(progress), dry_run)
+    do_fit(talk, dict(data=data, kind=kind) | more, out, overwrite, wants_bar(progress), dry_run,
+           checkpoint)
 
 
 def wants_bar(progress: bool | None) -> bool:
@@ -1060,7 +1155,7 @@ EXPECTED = (click.ClickException, click.Abort, ValueError, ImportError, OSError,
             FloatingPointError, RuntimeError)
 
 
-def complain(error: BaseException, as_json: bool):
+def complain(error: BaseException, as_json: bool, notes: list = ()):
     "One line about an error."
     if os.environ.get('ARCHSAE_TRACEBACK'):
         import traceback
@@ -1070,7 +1165,8 @@ def complain(error: BaseException, as_json: bool):
     said = said or {KeyboardInterrupt: 'interrupted', MemoryError: 'not enough memory'}.get(type(error),
                                                                                          type(error).__name__)
     if as_json:
-        click.echo(json.dumps(dict(error=said, exit_code=code_of(error)), ensure_ascii=False))
+        told = dict(error=said, exit_code=code_of(error), notes=list(notes))
+        click.echo(json.dumps(told, ensure_ascii=False))
     elif isinstance(error, click.ClickException):
         error.show()
     else:
@@ -1090,10 +1186,10 @@ def main(argv: list | None = None) -> int:
     except Exception as e:
         if not isinstance(e, EXPECTED) and type(e).__name__ != 'SafetensorError':  # theirs of a full disk
             raise
-        complain(e, as_json)
+        complain(e, as_json, talk.notes)
         return code_of(e)
     except KeyboardInterrupt as e:
-        complain(e, as_json)
+        complain(e, as_json, talk.notes)
         return 130
     finally:
         if not silent:

@@ -5,8 +5,10 @@ import json
 import os
 import re
 import signal
+import subprocess
 import sys
 import threading
+import time
 import tomllib
 import numpy as np
 import pytest
@@ -147,16 +149,81 @@ def test_a_disk_that_takes_no_more_is_a_failure(rows):
     assert not (rows/'x/config.json').exists()
 
 
-def test_an_interrupt_keeps_what_was_learned(rows):
+LONG = ('--steps', '700', '-k', '24', '--active', '4')
+
+
+@pytest.fixture
+def killed(rows):
+    "A training in a process of its own that was killed after its first checkpoint."
+    argv = [sys.executable, '-c', 'import sys; from archsae.cli import main; sys.exit(main(sys.argv[1:]))', 'fit',
+            'acts.npy', '--out', 'model', *LONG]
+    process = subprocess.Popen(argv, cwd=rows, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    until = time.monotonic() + 120
+    while not list((rows/'model').glob('unfinished/step-*')) and time.monotonic() < until and process.poll() is None:
+        time.sleep(.02)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL, 'it had ended before it could be killed'
+    assert not (rows/'model/run.toml').exists()
+    return rows
+
+
+@pytest.mark.skipif(os.name != 'posix', reason='kills a process')
+def test_a_killed_fit_goes_on_with_the_same_command(killed):
+    "And becomes what it would have become, to the last bit; what it went on from is gone then."
+    code, told = asked('fit', 'acts.npy', '--out', 'model', *LONG)
+    assert code == 0 and any('goes on after step' in note for note in told['notes']), told
+    assert not (killed/'model/unfinished').exists()
+    assert asked('fit', 'acts.npy', '--out', 'whole', *LONG)[0] == 0
+    assert torch.equal(archsae.load('model').get_dictionary(), archsae.load('whole').get_dictionary())
+    code, told = asked('fit', 'acts.npy', '--out', 'model', *LONG)
+    assert code == 2 and '--overwrite' in told['error']  # a model that is done is not gone on with
+
+
+@pytest.mark.skipif(os.name != 'posix', reason='kills a process')
+def test_an_unfinished_fit_with_other_settings_is_refused(killed):
+    "With what differs, and both ways out, which work."
+    code, told = asked('fit', 'acts.npy', '--out', 'model', *LONG, '--seed', 4)
+    assert code == 2 and 'seed was 0 and is 4' in told['error'] and '--overwrite begins anew' in told['error']
+    code, told = asked('fit', 'acts.npy', '--out', 'model', *LONG, '--no-checkpoint')
+    assert code == 2 and 'has something in it' in told['error']
+    np.save('acts.npy', np.load('acts.npy') + 1)  # the same file, other numbers
+    code, told = asked('fit', 'acts.npy', '--out', 'model', *LONG)
+    assert code == 2 and 'expected the training that' in told['error']
+    np.save('acts.npy', np.load('acts.npy') - 1)
+    code, told = asked('fit', 'acts.npy', '--out', 'model', *SHORT, '--seed', 4, '--overwrite')
+    assert code == 0 and not any('goes on' in note for note in told['notes'])
+    assert not (killed/'model/unfinished').exists()
+
+
+def interrupted(seconds, *argv):
+    "A command that Ctrl-C stops."
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a shell runs in the background
-    timer = threading.Timer(4, os.kill, (os.getpid(), signal.SIGINT))
+    timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
     try:
-        code, told = asked('fit', 'acts.npy', '--out', 'x', '--steps', 10**5, '-k', 24)
+        return asked(*argv)
     finally:
         timer.join()
         signal.signal(signal.SIGINT, before)
+
+
+def test_an_interrupt_says_how_to_go_on(rows):
+    code, told = interrupted(4, 'fit', 'acts.npy', '--out', 'x', '--steps', 10**5, '-k', 24)
     assert code == told['exit_code'] == 130
+    said = next(note for note in told['notes'] if note.startswith('interrupted after step'))
+    assert archsae.load(rows/'x').nb_concepts == 24  # as it was then
+    argv = said.split('archsae ')[-1].split()
+    step = int(re.search(r'after step (\d+)', said)[1])
+    code, told = interrupted(4, *argv)
+    assert code == 130 and any(f'goes on after step {step} of' in note for note in told['notes']), told
+
+
+def test_an_interrupt_among_judges_is_no_judgement(rows):
+    "A half trained judge would say that atoms do not come back; none of it is used, and those that are done stay."
+    how = ('fit', 'acts.npy', '--out', 'x', '--trust', 2, '--steps', 20_000, '-k', 24)
+    code, told = interrupted(5, *how)
+    assert code == 130 and not (rows/'x/config.json').exists()
+    assert any('it goes on with' in note for note in told['notes']) and (rows/'x/unfinished/run-0').is_dir()
 
 
 def test_the_books_commands_are_the_console_scripts(capsys):
