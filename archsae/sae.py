@@ -1147,6 +1147,10 @@ class JumpSAE(SlowNumbers, SAE):
     def linear_route(self):
         return super().linear_route() if self.kernel in REACH else None  # else a threshold feels all pre-codes
 
+    def share_of_all(self, share: Float[Tensor, '']) -> Float[Tensor, '']:
+        "The share of active codes among all atoms, from that among this model's; one that is in parts asks the others."
+        return share
+
     @torch.no_grad()
     def scale_codes_(self, factor):
         super().scale_codes_(factor)

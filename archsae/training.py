@@ -229,9 +229,9 @@ def active_share(sae: JumpSAE, pre_codes) -> Float[Tensor, '']:
     thresholds = sae.thresholds.exp()
     kept = getattr(pre_codes, 'kept', None)
     if kept is None:
-        return heaviside(pre_codes, thresholds, sae.kernel, sae.bandwidth).mean()
+        return sae.share_of_all(heaviside(pre_codes, thresholds, sae.kernel, sae.bandwidth).mean())
     counted = heaviside(kept.values, thresholds[kept.index], sae.kernel, sae.bandwidth).sum()
-    return counted / (len(kept) * kept.width)
+    return sae.share_of_all(counted / (len(kept) * kept.width))
 
 # %% ../nbs/14_training.ipynb #be4fae72
 def mse_l0(sae: JumpSAE, penalty: float = 1e-2):
@@ -1425,9 +1425,16 @@ class Run:
 
     def begin_epoch(self, precision, choose: bool):
         self.model.train()
-        self.epoch = EpochLog()
+        self.epoch = self.new_epoch()
         if choose and hasattr(self.objective, 'choose'):
             self.objective.choose((self.log.get('l0') or [None])[-1], precision.bf16)
+
+    def new_epoch(self) -> EpochLog:
+        return EpochLog()
+
+    def clip_(self, largest: float) -> Float[Tensor, '']:
+        "Bring the norm of the gradient down to `largest`; returns what it was."
+        return clip_gradients_(self.model.parameters(), largest)
 
     def follow(self, step: Step, norm: Tensor, lr: float):
         "Look at the numbers of a step before they are used, and keep them."
@@ -1486,7 +1493,7 @@ class Run:
         self.guard.go_on(state['guard'])
         self.log = Log(state['log'])
         if state['epoch'] is not None:
-            self.epoch = EpochLog()
+            self.epoch = self.new_epoch()
             self.epoch.load_state_dict(state['epoch'], device)
         if state['takes_sparse'] is not None:
             self.objective.takes_sparse = state['takes_sparse']
@@ -1735,7 +1742,7 @@ def train_loop(runs: list, batches, optimizer, scheduler=None, epochs: int = 1, 
             # numbers are looked at before a step uses them
             lr = float(optimizer.param_groups[0]['lr'])
             for run, answer in zip(runs, answers):
-                norm = clip_gradients_(run.model.parameters(), largest)
+                norm = run.clip_(largest)
                 run.follow(answer, norm, lr)
 
             # the step, and back to the constraints
@@ -2072,7 +2079,7 @@ def objective_of(model, criterion, auxk_weight: float | None, k_aux: int | None,
     if isinstance(model, PursuitSAE):
         weight = 0.  # no pre-codes that the dead could use: a pursuit answers with the residual in their place
     k_aux = k_aux or max(channels(model.input_shape) // 2, 1)
-    return SAEObjective(model, criterion or default_criterion(model, l0), weight, k_aux, sparse)
+    return crew_of([model]).objective(model, criterion or default_criterion(model, l0), weight, k_aux, sparse)
 
 
 def wanted_l0(model, l0: float | None, criterion, paper: bool) -> float | None:
@@ -2178,6 +2185,20 @@ def doubts_after(log: Log) -> list:
     return [f"{dead:.0%} of the atoms did not fire in the last epoch; ask for fewer atoms, train longer, or, for an "
             "archetypal dictionary, give more points or a higher lr_dictionary."]
 
+# %% ../nbs/14_training.ipynb #c44e0002
+class Crew:
+    "What a training is put together from, and whether this process is the one that shows and writes."
+    run, objective, tracker, batches = Run, SAEObjective, FiringTracker, Batches
+    checkpoints, interrupt, first = Checkpoints, FirstInterrupt, True
+
+
+def crew_of(models: list):
+    "The crew of models that are trained together; a model in several processes is alone."
+    crews = [model.crew for model in models if hasattr(model, 'crew')]
+    if crews and len(models) > 1:
+        raise ValueError(f"models: expected one alone where it lies in several processes; got {len(models)}")
+    return crews[0] if crews else Crew
+
 # %% ../nbs/14_training.ipynb #b78b0d01
 @dataclass(frozen=True)
 class Recipe:
@@ -2239,11 +2260,11 @@ class Recipe:
         scale = None if self.paper and self.match_scale == 'auto' else self.match_scale
         scale_to_data(model, A, scale, dtype, device)
 
-    def sized_for(self, A, dtype: torch.dtype, device) -> tuple:
+    def sized_for(self, A, dtype: torch.dtype, device, crew) -> tuple:
         "Batches, the number of passes and the number of steps."
         n = count_rows(A)
         batch_size = self.said('batch_size') or default_batch_size(n)
-        batches = Batches(A, batch_size, self.seed, device, self.steps, dtype)
+        batches = crew.batches(A, batch_size, self.seed, device, self.steps, dtype)
         if self.steps is not None:
             return batches, batches.passes, self.steps
         epochs = self.said('epochs') or default_epochs(n, batch_size)
@@ -2257,8 +2278,9 @@ class Recipe:
         if criterion is None and self.paper and isinstance(model, (TopKSAE, BatchTopKSAE)):
             criterion = as_in_the_paper
         objective = objective_of(model, criterion, self.said('auxk_weight'), self.k_aux, self.sparse, l0)
-        tracker = FiringTracker(latent_shape(model), device, self.dead_after or tokens_in(A))
-        run = Run(model, objective, tracker, device=device)
+        crew = crew_of([model])
+        tracker = crew.tracker(latent_shape(model), device, self.dead_after or tokens_in(A))
+        run = crew.run(model, objective, tracker, device=device)
         if self.initial_k is not None and run.final_k is None:
             kind = type(model).__name__
             raise ValueError(f"initial_k: expected none for {kind}, which has no top_k; got {self.initial_k}")
@@ -2379,22 +2401,23 @@ class Beside(NamedTuple):
     callbacks: list = ()
 
     @contextlib.contextmanager
-    def upkeep(self, steps: int, need: int):
+    def upkeep(self, steps: int, need: int, crew):
         "Checked, with a folder that can be written to, and the log that goes with it."
         check_flag('resume', self.resume)
-        callbacks = check_callbacks(self.callbacks)
+        callbacks = check_callbacks(self.callbacks) if crew.first else []
         every = max(steps // 20, 1) if self.every is None else check_positive('every', self.every)
         if self.checkpoint is None:
             if self.resume or self.every is not None:
                 said = 'resume' if self.resume else 'every'
                 raise ValueError(f"{said}: expected none without a checkpoint folder; got {getattr(self, said)!r}")
-            yield Upkeep(callbacks, None, FirstInterrupt())
+            yield Upkeep(callbacks, None, crew.interrupt())
             return
-        checkpoints = Checkpoints(check_path('checkpoint', self.checkpoint), every)
+        checkpoints = crew.checkpoints(check_path('checkpoint', self.checkpoint), every)
         try:
             checkpoints.open(need)
-            callbacks.append(JSONLog(checkpoints.folder/'log.jsonl'))
-            yield Upkeep(callbacks, checkpoints, FirstInterrupt())
+            if crew.first:
+                callbacks.append(JSONLog(checkpoints.folder/'log.jsonl'))
+            yield Upkeep(callbacks, checkpoints, crew.interrupt())
         finally:
             checkpoints.close()
 
@@ -2441,7 +2464,7 @@ def arguments_of(recipe: Recipe) -> dict:
 
 def identity_of(models: list, recipe: Recipe, told: list, A) -> dict:
     "What a training has in common with one that goes on with it."
-    models = [model_identity(model) for model in models]
+    models = [getattr(model, 'identity', None) or model_identity(model) for model in models]
     return as_json(dict(arguments=arguments_of(recipe), each=told, models=models, data=data_identity(A)))
 
 
@@ -2543,12 +2566,12 @@ def train_models(models: list, A, rates: list, criteria: list, recipe: Recipe, l
     data = data_for(models, A, recipe.bad_rows, device)
     if data.left_out:
         warnings.warn(f'fit: A: {data.left_out} rows with NaN or Inf were left out', stacklevel=3)
-    dtype = next(models[0].parameters()).dtype
-    batches, epochs, steps = recipe.sized_for(data.A, dtype, device)
+    dtype, crew = next(models[0].parameters()).dtype, crew_of(models)
+    batches, epochs, steps = recipe.sized_for(data.A, dtype, device, crew)
     check_enough(models, batches.rows, batches.size)
     told = told_of(rates, criteria, l0s)
     l0s = [wanted_l0(model, l0, criterion, recipe.paper) for model, l0, criterion in zip(models, l0s, criteria)]
-    with beside.upkeep(steps, bytes_to_keep(models)) as upkeep:
+    with beside.upkeep(steps, bytes_to_keep(models), crew) as upkeep:
         if upkeep.checkpoints is not None:
             upkeep.identity = identity_of(models, recipe, told, data.A)
         state = found_state(upkeep, beside.resume)
@@ -2580,7 +2603,8 @@ def train_models(models: list, A, rates: list, criteria: list, recipe: Recipe, l
                     trainings=[record(run) for record, run in zip(records, runs)])
         loop = functools.partial(
             train_loop, runs, batches, optimizer, scheduler, epochs, device=device, precision=precision,
-            clip_grad=recipe.clip_grad, course=recipe.course(steps), progress=recipe.progress, upkeep=upkeep)
+            clip_grad=recipe.clip_grad, course=recipe.course(steps), progress=recipe.progress and crew.first,
+            upkeep=upkeep)
         supervised(runs, upkeep, data, records, info, loop)
     if upkeep.stopped:
         warnings.warn(f'fit: {where_stopped(upkeep)}', stacklevel=3)
