@@ -19,6 +19,7 @@ import os
 import platform
 import shutil
 import sys
+import tempfile
 import time
 import tomllib
 import warnings
@@ -843,9 +844,9 @@ def text_cost(plan) -> dict:
     click.option('--data', type=There(SOURCES), help='Other activations than those the first model was fitted to.'),
     click.option('--place', help='Which matrix, where DATA has several.'),
     click.option('--pictures/--no-pictures', default=True, help='Without: the numbers only, and no matplotlib.'),
-    DEVICE, OVER, JSON, CONFIG)
+    DEVICE, OVER, DRY, JSON, CONFIG)
 @click.pass_obj
-def report(talk, models, out, data, place, pictures, device, overwrite, as_json):
+def report(talk, models, out, data, place, pictures, device, overwrite, dry_run, as_json):
     """Numbers, agreement and pictures of one or several MODELS, as report.json and one self-contained report.html.
 
     Agreement is the mean cosine of atoms matched one to one, beside that of random numbers and of random rows of the
@@ -855,8 +856,9 @@ def report(talk, models, out, data, place, pictures, device, overwrite, as_json)
       archsae report model --out report
       archsae report model model-seed1 stable --out report
       archsae report theirs/ --data store --out report
+      archsae report model stable --dry-run
     """
-    target = out_folder(out, overwrite)
+    target = None if dry_run and out is None else out_folder(out, overwrite)
     from archsae.core import needs
 
     if pictures:
@@ -866,28 +868,83 @@ def report(talk, models, out, data, place, pictures, device, overwrite, as_json)
             raise ImportError(f'{e}, or leave pictures out with --no-pictures') from None
     s = dict(models=[absolute(m) for m in models], data=data and absolute(data), place=place, pictures=pictures,
              device=device)
-    do_report(talk, s, target)
+    do_report(talk, s, target, dry_run)
+
+# %% ../nbs/41_cli.ipynb #c1100078
+def few_of(acts):
+    "Some images or contexts, evenly spread: enough to see what each takes."
+    m, per = len(acts.labels), len(acts.A) // len(acts.labels)
+    count = min(m, max(32, 2048 // per))
+    return acts.select(sorted({round(i * (m - 1) / max(count - 1, 1)) for i in range(count)}))
+
+
+def say_what(talk: Talk, kept: list, acts):
+    "What would be looked at, and on what."
+    told = [dict(model=k.folder.name, kind=type(k.model).__name__, atoms=k.model.nb_concepts,
+                 dimensions=k.model.get_dictionary().shape[1]) for k in kept]
+    for row in told:
+        talk.fact('model', row['model'], f"{row['kind']}, {row['atoms']:,} atoms of {row['dimensions']:,} dimensions")
+    talk.fact('data', f'{len(acts.A):,} tokens of {len(acts.labels):,} images, contexts or rows', acts.source)
+    talk.answer(models=told, tokens=len(acts.A), items=len(acts.labels))
+
+
+def codes_cost(kept: list, acts, few) -> float:
+    "Seconds that the codes of all models take on what is not among the few."
+    from archsae.reports import for_model
+    from archsae.training import evaluate
+
+    seconds = sum(clock(evaluate, k.model, for_model(k.model, few)) for k in kept)
+    return seconds * (len(acts.A) / len(few.A) - 1)
+
+
+def cost_of_report(kept: list, acts, pictures: bool) -> tuple[dict, str]:
+    "Seconds and bytes of a report, and how that is known."
+    few = few_of(acts)
+    passes = 2 if pictures else 1
+    seconds = clock(reported, kept, few, pictures) + passes * codes_cost(kept, acts, few)
+    return dict(seconds=seconds, bytes=resident() + 8 * acts.A.nbytes // 4), f'measured on {len(few.labels)} of them'
 
 # %% ../nbs/41_cli.ipynb #c1100045
-def do_report(talk: Talk, s: dict, target: Path):
-    "The work of `archsae report`."
-    from archsae.concepts import concepts_of
-    from archsae.files import json_writer, write_together
-    from archsae.reports import agreements, data_of, for_model, kept_in, page_html, partners_of, scores_of
+def models_of(s: dict) -> list:
+    "The models that were named, if they can be seen together."
+    from archsae.reports import kept_in
 
     kept = [kept_in(model) for model in s['models']]
     widths = {k.folder.name: k.model.get_dictionary().shape[1] for k in kept}
     if len(set(widths.values())) > 1:
         raise ValueError(f"models: expected atoms of one width; got {widths}")
-    acts = data_of(kept[0], s['data'], s['place'], s['device'])
+    return kept
+
+
+def reported(kept: list, acts, pictures: bool) -> tuple[dict, str]:
+    "The numbers of models on the same data, and the page, empty without pictures."
+    from archsae.concepts import concepts_of
+    from archsae.reports import agreements, for_model, page_html, partners_of, scores_of
+
     scores = [scores_of(k, acts) for k in kept]
     pairs = agreements(kept, for_model(kept[0].model, acts).A)
     numbers = dict(models=scores, pairs=[plain_row(row) for row in pairs])
+    if not pictures:
+        return numbers, ''
+    shown = [(k.folder.name, concepts_of(k.model, for_model(k.model, acts)), partners_of(kept, i))
+             for i, k in enumerate(kept)]
+    return numbers, page_html(scores, pairs, shown)
+
+
+def do_report(talk: Talk, s: dict, target: Path | None, dry_run: bool):
+    "The work of `archsae report`."
+    from archsae.files import json_writer, write_together
+    from archsae.reports import data_of
+
+    kept = models_of(s)
+    acts = data_of(kept[0], s['data'], s['place'], s['device'])
+    if dry_run:
+        say_what(talk, kept, acts)
+        talk.fact('files', 'report.json' + ', report.html' * s['pictures'], f'{len(kept) * (len(kept) - 1) // 2} pairs')
+        return say_cost(talk, *cost_of_report(kept, acts, s['pictures']))
+    numbers, page = reported(kept, acts, s['pictures'])
     files = {'report.json': json_writer(numbers)}
-    if s['pictures']:
-        shown = [(k.folder.name, concepts_of(k.model, for_model(k.model, acts)), partners_of(kept, i))
-                 for i, k in enumerate(kept)]
-        page = page_html(scores, pairs, shown)
+    if page:
         files['report.html'] = lambda path: path.write_text(page, encoding='utf-8')
     write_together(target, files)
     write_run(target, 'report', s)
@@ -924,37 +981,84 @@ def say_report(talk: Talk, numbers: dict, target: Path, pictures: bool):
     click.option('--items', type=click.IntRange(1), default=1000, show_default=True,
                  help='How many images or contexts get a page.'),
     click.option('--lm', help='The language model behind the data, to show what atoms do to its logits.'),
-    DEVICE, OVER, BAR, JSON, CONFIG)
+    DEVICE, OVER, BAR, DRY, JSON, CONFIG)
 @click.pass_obj
-def atlas(talk, models, out, overwrite, progress, as_json, **more):
+def atlas(talk, models, out, overwrite, progress, dry_run, as_json, **more):
     """A site that shows every atom of the first of MODELS, and looks for it in the others; it opens from disk.
 
     \b
       archsae atlas model --out site
       archsae atlas model model-seed1 --out site --title 'ViT, block 8'
+      archsae atlas model --dry-run
     """
-    target = out_folder(out, overwrite)
-    do_atlas(talk, dict(models=[absolute(m) for m in models]) | more, target, wants_bar(progress))
+    target = None if dry_run and out is None else out_folder(out, overwrite)
+    do_atlas(talk, dict(models=[absolute(m) for m in models]) | more, target, wants_bar(progress), dry_run)
 
 
-def do_atlas(talk: Talk, s: dict, target: Path, progress: bool):
+def do_atlas(talk: Talk, s: dict, target: Path | None, progress: bool, dry_run: bool):
     "The work of `archsae atlas`."
-    from archsae.atlas import atlas as write_atlas
+    from archsae.atlas import atlas as write_atlas, check_out
     from archsae.language import load_lm
-    from archsae.reports import data_of, held_out_images, kept_in
+    from archsae.reports import data_of, held_out_images
 
-    kept = [kept_in(model) for model in s['models']]
+    target is None or check_out(target)
+    kept = models_of(s)
     acts = data_of(kept[0], s['data'] and absolute(s['data']), s['place'], s['device'])
     if acts.pixels is None:
         raise ValueError(f"data: expected images or texts to show atoms in, as `archsae extract` keeps them; got rows "
                          f"only, {acts.source}")
-    held = None if s['data'] else held_out_images(acts, kept[0].settings)
     lm = None if s['lm'] is None else load_lm(s['lm'], device=s['device'])
+    if dry_run:
+        say_what(talk, kept, acts)
+        return say_atlas_cost(talk, *cost_of_atlas(kept, acts, s['items'], lm))
+    held = None if s['data'] else held_out_images(acts, kept[0].settings)
     page = write_atlas([k.model for k in kept], acts, target, title=s['title'], held_out=held, lm=lm, items=s['items'],
                        progress=progress)
     write_run(target, 'atlas', s)
     talk.fact('saved', page)
     talk.answer(atlas=str(page))
+
+# %% ../nbs/41_cli.ipynb #c1100079
+def size_of_folder(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob('*') if path.is_file())
+
+
+def map_cost(D) -> float:
+    "Seconds that the map of all atoms takes; of many, a part is timed and scaled."
+    from archsae.atlas import by_pca, by_tsne, by_umap, layout_for
+    from archsae.metrics import unit_atoms
+
+    how = dict(umap=by_umap, tsne=by_tsne, pca=by_pca)[layout_for('auto', len(D))]
+    some = unit_atoms(D.detach().cpu().float())[:500].numpy()
+    return clock(how, some) * len(D) / len(some)
+
+
+def cost_of_atlas(kept: list, acts, items: int, lm) -> tuple[dict, str]:
+    "Seconds and bytes of an atlas, and how that is known."
+    from archsae.atlas import atlas as write_atlas, write_sheets
+    from archsae.reports import has_pictures
+
+    few = few_of(acts)
+    m, pages = len(few.labels), min(items, len(acts.labels))
+    with tempfile.TemporaryDirectory() as folder:
+        site = Path(folder)/'site'
+        models = [k.model for k in kept]
+        seconds = clock(write_atlas, models, few, site, lm=lm, items=m, layout='pca', progress=False)
+        disk = size_of_folder(site) + size_of_folder(site/'data/items') * (pages / m - 1)
+        if has_pictures(acts):
+            each = clock(write_sheets, site/'more', map(few.picture, range(m)), 112) / m
+            seconds += each * (pages - m)
+            disk += size_of_folder(site/'sprites') * (pages / m - 1)
+    seconds += codes_cost(kept, acts, few) + map_cost(models[0].get_dictionary())
+    cost = dict(seconds=seconds, bytes=resident() + 8 * acts.A.nbytes // 4, disk=int(disk), pages=pages)
+    return cost, f'measured on {m} of them'
+
+
+def say_atlas_cost(talk: Talk, cost: dict, how: str):
+    "How many pages there would be, and what they take."
+    talk.fact('pages', f"{talk.facts['models'][0]['atoms']:,} of atoms, {cost['pages']:,} of images or contexts")
+    talk.fact('disk', f"about {size_text(cost['disk'])}")
+    say_cost(talk, cost, how)
 
 # %% ../nbs/41_cli.ipynb #c1100047
 @command.command()

@@ -129,6 +129,54 @@ def test_a_dry_run_writes_nothing(rows):
     assert [p.name for p in rows.iterdir()] == ['acts.npy']
 
 
+@pytest.fixture(scope='module')
+def digits_model(tmp_path_factory):
+    "A small dictionary of the digits, which have pictures."
+    folder = tmp_path_factory.mktemp('digits')/'model'
+    code, told = asked('fit', 'digits', '--limit', 300, '--out', folder, *SHORT)
+    assert code == 0, told
+    return folder
+
+
+def test_an_atlas_of_a_model(rows, digits_model):
+    "The command makes the site that `archsae.atlas` makes: a page for every atom, and what was held out."
+    code, told = asked('atlas', digits_model, '--out', 'site', '--title', 'Digits', '--items', 40)
+    assert code == 0 and told['atlas'] == 'site/index.html' and (rows/'site/index.html').is_file()
+    text = (rows/'site/data/index.js').read_text()
+    index = json.loads(text[text.index(',') + 1:text.rindex(')')])
+    assert (index['title'], index['k'], len(index['items'])) == ('Digits', 24, 40)
+    assert 0 < sum(index['heldOut']) < 40  # a tenth of all images was held out by fit
+    assert tomllib.loads((rows/'site/run.toml').read_text())['atlas']['items'] == 40
+    code, told = asked('atlas', digits_model, '--out', 'site')
+    assert code == 2 and '--overwrite' in told['error']
+    assert asked('atlas', digits_model, digits_model, '--out', 'site', '--items', 9, '--overwrite')[0] == 0
+    assert len(list((rows/'site/data/items').iterdir())) == 1  # the earlier one is gone
+
+
+def test_an_atlas_takes_what_can_be_shown(rows):
+    assert asked('fit', 'acts.npy', '--out', 'model', *SHORT)[0] == 0
+    code, told = asked('atlas', 'model', '--out', 'site')
+    assert code == 2 and 'expected images or texts' in told['error'] and not (rows/'site').exists()
+
+
+@pytest.mark.parametrize('command', ['report', 'atlas'])
+def test_a_dry_run_says_what_it_would_make(rows, digits_model, command):
+    "And the time within a factor that other work on the machine explains; nothing is written."
+    code, told = asked(command, digits_model, '--dry-run')
+    assert code == 0 and told['dry_run'] and not list(rows.glob('*/'))
+    assert told['models'][0] == dict(model='model', kind='RATopKSAE', atoms=24, dimensions=64)
+    assert (told['tokens'], told['items']) == (300 * 16, 300)
+    began = time.perf_counter()
+    assert asked(command, digits_model, '--out', 'made')[0] == 0
+    taken = time.perf_counter() - began
+    assert taken / 8 < told['seconds'] < 8 * taken
+    if command == 'atlas':
+        size = sum(path.stat().st_size for path in rows.glob('made/**/*') if path.is_file())
+        assert size / 2 < told['disk'] < 2 * size and told['pages'] == 300
+    code, told = asked(command, digits_model, '--out', 'made', '--dry-run')
+    assert code == 2 and '--overwrite' in told['error']  # what would be refused is refused by the dry run
+
+
 def test_bad_numbers_are_wrong_input(rows):
     bad = np.load('acts.npy')
     bad[3, 1, 2] = np.nan
