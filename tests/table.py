@@ -945,6 +945,7 @@ LEFT_OUT = {
     'vision.image_tokens': 'reads pictures by a network',
     'sources.load_source': 'trains or reads a network',
     'stores.open_activations': 'reads files and folders; see nbs/A16_stores.ipynb',
+    'shards.ActivationStore*': 'reads and writes folders; see nbs/A19_shards.ipynb and test_shards.py',
     'lorsa.Lorsa.hidden_in': 'called by training with a batch that is checked',
     'checkpoints.*': 'takes models and files; see the tests of files',
     'sae.EncoderFactory': 'is not made', 'sae.EncoderFactory.register_module': 'a decorator of classes',
