@@ -8,6 +8,7 @@ __all__ = []
 # %% ../nbs/41_cli.ipynb #c1100004
 import ast
 import contextlib
+import dataclasses
 import difflib
 import functools
 import importlib
@@ -481,10 +482,13 @@ def numbers_of(model, train, test) -> dict:
 
 
 def hints(folder: Path, s: dict) -> list:
-    "What to do next."
+    "What to do next; a second model has all settings of the first."
     found = [f'archsae show {folder} 0', f'archsae report {folder} --out {folder}-report']
-    if not s['trust']:
-        found.append(f"archsae fit {s['data']} --out {folder}-seed{s['seed'] + 1} --seed {s['seed'] + 1}")
+    again = f'archsae fit --config {folder}/run.toml'
+    if s['kind'] == 'stable' and not s['trust']:  # another seed would give the same
+        found.append(f'{again} --trust --out {folder}-trust   # which atoms would other data give too?')
+    elif not s['trust']:
+        found.append(f"{again} --seed {s['seed'] + 1} --out {folder}-seed{s['seed'] + 1}")
         found.append(f"archsae report {folder} {folder}-seed{s['seed'] + 1} --out both   # which atoms do both have?")
     return [*found, f'python: archsae.load({str(folder)!r})']
 
@@ -1192,26 +1196,76 @@ def difference(a, b) -> float:
             ours = ours if scale is None or b.standardisation is not None else ours * scale[1] + scale[0]
     return ((ours - theirs).abs().max() / ours.abs().max().clamp_min(1e-30)).item()
 
+# %% ../nbs/41_cli.ipynb #c1100081
+def with_encoder(model, acts, s: dict, device: str, progress: bool) -> tuple:
+    "The same atoms with a linear encoder, and R² of both on what was held out; `s`: how `archsae fit` parted the data."
+    import archsae
+    from archsae.reports import for_model, parts_of
 
+    seen = for_model(model, acts)
+    train, test = parts_of(seen, s)
+    atoms = model.get_dictionary().detach().cpu()
+    new = archsae.TopKSAE(atoms.shape[1], len(atoms), top_k=model.k, dictionary_params=dict(initializer=atoms))
+    for p in new.dictionary.parameters():
+        p.requires_grad_(False)
+    with archsae.seeded(0):
+        archsae.fit(new, dataclasses.replace(train, mean=seen.mean, std=seen.std), device=device, progress=progress)
+    new.cpu().record |= dict(encoder='learned for export')
+    r2 = [archsae.evaluate(sae, test.A)['r2'] for sae in (model, new)]
+    return new, dict(r2_pursuit=r2[0], r2_encoder=r2[1])
+
+
+def exportable(talk: Talk, model: str, target: str, encoder: bool, s: dict):
+    "The model that is to be written: what is in the folder, or with an encoder for one that has none."
+    from archsae.pursuit import PursuitSAE
+    from archsae.reports import data_of, kept_in
+
+    import archsae
+
+    ours = archsae.load(model)
+    pursues = isinstance(ours, PursuitSAE) and target != 'archsae'
+    if encoder and not pursues:
+        raise click.UsageError(f"--encoder: expected a model without one, and another library's format; got "
+                               f"{type(ours).__name__} and {target}")
+    if pursues and not encoder:
+        raise ValueError(f"model: expected one with an encoder, as files of {target} have it; got "
+                         f"{type(ours).__name__}, whose codes are found by pursuit; --encoder learns a linear one for "
+                         "the same atoms and says what it costs")
+    if not pursues:
+        return ours
+    kept = kept_in(model)
+    ours, told = with_encoder(ours, data_of(kept, s['data'], s['place'], s['device']), kept.settings, s['device'],
+                              s['progress'])
+    talk.fact('encoder', f"R² {told['r2_encoder']:.3f} held out with it, {told['r2_pursuit']:.3f} by pursuit",
+              'the atoms are the same')
+    talk.answer(**told)
+    return ours
+
+# %% ../nbs/41_cli.ipynb #c1100082
 @command.command()
 @click.argument('model', type=There(folder=True))
 @with_options(
     OUT,
     click.option('--to', 'target', required=True, type=Name(EXPORTS, {'sae-lens': 'saelens', 'sae_lens': 'saelens'}),
                  help=f"{', '.join(EXPORTS)}."),
-    OVER, JSON, CONFIG)
+    click.option('--encoder', is_flag=True, help='Of a stable dictionary, whose codes are found by pursuit: learn a '
+                                                 'linear encoder for its atoms, and say what it costs.'),
+    click.option('--data', type=There(SOURCES), help='For --encoder: other activations than those it was fitted to.'),
+    click.option('--place', help='Which matrix, where DATA has several.'),
+    DEVICE, OVER, BAR, JSON, CONFIG)
 @click.pass_obj
-def export(talk, model, out, target, overwrite, as_json):
+def export(talk, model, out, target, encoder, overwrite, progress, as_json, **more):
     """Write MODEL as another library reads it, and read it back.
 
     \b
       archsae export model --to saelens --out theirs     SAE.load_from_disk('theirs')
       archsae export model --to dictionary_learning --out theirs
+      archsae export stable --encoder --to saelens --out theirs
     """
     folder = out_folder(out, overwrite)
     import archsae
 
-    ours = archsae.load(model)
+    ours = exportable(talk, model, target, encoder, more | dict(progress=wants_bar(progress)))
     archsae.save(ours, folder, format=target)
     off = difference(ours, archsae.load(folder))
     talk.fact('saved', f'{folder}/', f'as {target}')

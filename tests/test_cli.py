@@ -105,6 +105,33 @@ def test_stable_with_trust_show_and_report(rows):
     assert 'random rows' in page and not re.search(r'(src|href)="(?!data:)', page)
 
 
+def test_a_stable_dictionary_is_exported_with_an_encoder_that_says_its_price(rows):
+    "No other library's file holds a pursuit: it is refused, or its atoms get a linear encoder, learned on its data."
+    assert asked('fit', 'acts.npy', '--stable', '-k', 24, '--active', 4, '--out', 'stable')[0] == 0
+    code, told = asked('export', 'stable', '--to', 'saelens', '--out', 'theirs')
+    assert code == 2 and 'found by pursuit' in told['error'] and '--encoder' in told['error']
+    assert not (rows/'theirs').exists()
+    code, told = asked('export', 'stable', '--to', 'saelens', '--encoder', '--out', 'theirs')
+    assert code == 0 and told['difference'] < 1e-4
+    assert .5 < told['r2_encoder'] < told['r2_pursuit'] < 1
+    ours, theirs = archsae.load('stable'), archsae.load('theirs')
+    on_its_scale = ours.get_dictionary() * ours.standardisation[1]  # that of the network, as their atoms are
+    assert torch.cosine_similarity(on_its_scale, theirs.W_D).min() > 1 - 1e-5
+    assert asked('export', 'stable', '--to', 'archsae', '--out', 'copy')[0] == 0  # where nothing is lost
+    assert asked('fit', 'acts.npy', '--kind', 'topk', '--out', 'free', *SHORT)[0] == 0
+    code, told = asked('export', 'free', '--to', 'saelens', '--encoder', '--out', 'x')
+    assert code == 2 and 'expected a model without one' in told['error']
+
+
+def test_the_next_command_keeps_the_settings(rows, capsys):
+    "What fit says to type next makes a second model of the same kind, of which only the seed differs."
+    assert main(['fit', 'acts.npy', '--kind', 'topk', '--out', 'model', *SHORT]) == 0
+    said = next(line for line in capsys.readouterr().out.splitlines() if '--seed 1' in line)
+    assert asked(*said.split()[1:])[0] == 0
+    a, b = (tomllib.loads((rows/name/'run.toml').read_text())['fit'] for name in ('model', 'model-seed1'))
+    assert b == a | dict(seed=1)
+
+
 def test_double_precision_is_welcome(rows):
     "What scikit-learn and numpy make by default."
     np.save('double.npy', np.load('acts.npy').astype(np.float64))
