@@ -1341,7 +1341,7 @@ def profile(z: Float[Tensor, ' n'], acts: TextActivations, tokenizer, n: int = 6
             tokens.append((tokenizer.decode([i]), (mass[i] / mass.sum()).item(), (fired[i] / count[i]).item()))
     context = acts.ids.shape[1]
     positions = sums_by(acts.positions, z, context) / acts.positions.bincount(minlength=context).clamp_min(1)
-    quantiles = active.quantile(torch.tensor([.1, .5, .9])).tolist() if len(active) else []
+    quantiles = active.quantile(active.new_tensor([.1, .5, .9])).tolist() if len(active) else []
     return dict(tokens=tokens, positions=positions, quantiles=quantiles)
 
 # %% ../nbs/24_language.ipynb #b2cdce70

@@ -554,9 +554,13 @@ class RelaxedArchetypalDictionary(SlowNumbers, Configured, nn.Module):
         try:
             yield self
             if leaf.grad is not None:
-                self._hand_on(leaf.grad, atoms, trained)
+                self._hand_on(self.whole_gradient(leaf.grad), atoms, trained)
         finally:
             self._cache.leaf = None
+
+    def whole_gradient(self, G: Float[Tensor, 'k d']) -> Float[Tensor, 'k d']:
+        "The gradient of the atoms from all rows of a batch; a layer with copies in other processes asks those."
+        return G
 
     def _hand_on(self, G: Tensor, atoms: Tensor, trained: list):
         "Give the parameters their gradients from the gradient that the atoms collected."

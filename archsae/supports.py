@@ -164,7 +164,7 @@ def first_support(k: int, C: Float[Tensor, 'p d'], init: str | Tensor,
     if isinstance(init, str) and init == 'identity' and k <= p:
         blocks = (F.one_hot(rows, p).float() for rows in torch.arange(k).split(block))
     else:
-        blocks = first_weights(k, C, init).split(block)
+        blocks = first_weights(k, C, init).float().split(block)
     parts = [support_rows(W, C, m) for W in blocks]
     weights, index = zip(*parts)
     return torch.cat(weights), torch.cat(index)
