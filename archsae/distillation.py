@@ -19,6 +19,7 @@ from archsae.core import (
     check_whole, file_of, generator, pick_device, shown,
 )
 from archsae.hull import hull_distance
+from archsae.shards import ActivationStore, gathered, rows_or_store
 
 # %% ../nbs/12_distillation.ipynb #5921c398
 def nearest(A: Float[Tensor, 'n d'], C: Float[Tensor, 'p d'], chunk: int = 4096,
@@ -372,7 +373,7 @@ def random_points(A: Float[Tensor, 'n d'], p: int, seed: int = 0) -> Float[Tenso
     ------
     ValueError : not finite numbers, or more points than rows
     """
-    A = check_matrix('A', A)
+    A = rows_or_store('A', A)
     rows = torch.randperm(len(A), generator=generator(seed))[:check_positive('p', p, most=len(A))]
     return check_finite('A', A[rows.to(A.device)].float())  # float64 may be too large for it
 
@@ -456,7 +457,7 @@ def select_rows(A: Float[Tensor, 'n d'], p: int, how: str = 'lof', seed: int = 0
     `how` is a key of SCORES and `options` are those of the score; `end` is 'outer' for the rows farthest out and
     'inner' for the least far out; `cap` is how many rows are looked at, where not given 10 000 for `lof` and `svm`
     and 2^20 for the others, and never less than 4 p."""
-    A = check_matrix('A', A)
+    A = rows_or_store('A', A)
     check_positive('p', p, most=len(A))
     g = generator(seed)
     check_choice('how', how, SCORES)
@@ -471,6 +472,21 @@ def select_rows(A: Float[Tensor, 'n d'], p: int, how: str = 'lof', seed: int = 0
     best = score.topk(p, largest=end == 'outer').indices
     return rows[best[torch.randperm(p, generator=g)]]
 
+# %% ../nbs/12_distillation.ipynb #d1570001
+def points_of_store(A: ActivationStore, p: int, seed: int = 0, batch_size: int | None = None, exact_below: float = 0.,
+                    max_iter: int = 20, tol: float = 1e-4, engine: str = 'torch', device=None,
+                    dtype: torch.dtype | None = None) -> Float[Tensor, 'p d']:
+    "Means of k-means in torch, which reads a store block by block; from the cache if they were found before."
+    p, seed = check_positive('p', p, most=len(A)), check_whole('seed', seed)
+    if check_choice('engine', engine, ('auto', 'sklearn', 'torch')) == 'sklearn':
+        raise ValueError("engine: expected torch for a store; got sklearn, which would load it")
+    device = pick_device('cpu' if device is None else device)
+
+    def make():
+        return dict(C=kmeans_blocks(A, p, seed, max_iter, tol, batch_size=batch_size, dtype=dtype, device=device).cpu())
+    return cached(make, 'kmeans-of-store', key=A.key, p=p, seed=seed, batch_size=batch_size, max_iter=max_iter, tol=tol,
+                  device=device.type, dtype=str(dtype))['C']
+
 # %% ../nbs/12_distillation.ipynb #568fa9b6
 def distil(A: Float[Tensor, 'n d'], p: int, seed: int = 0, how: str = 'kmeans', *, batch_size: int | None = None,
            exact_below: float | None = None, max_iter: int | None = None, tol: float | None = None,
@@ -482,7 +498,7 @@ def distil(A: Float[Tensor, 'n d'], p: int, seed: int = 0, how: str = 'kmeans', 
 
     Parameters
     ----------
-    A : (n, d) activations, on the scale that the autoencoder will see
+    A : (n, d) activations, on the scale that the autoencoder will see; an `ActivationStore`, or what else `fit` reads
     p : how many points
     seed : of the start of k-means, or of the draw
     how : 'kmeans', centroids; 'random', rows at random; 'lof', 'isolation', 'svm' or 'hull', rows far out by the local
@@ -497,7 +513,8 @@ def distil(A: Float[Tensor, 'n d'], p: int, seed: int = 0, how: str = 'kmeans', 
 
     Returns
     -------
-    (p, d) float32, in random order but for k-means; all but centroids are rows of `A`.
+    (p, d) float32, in random order but for k-means; all but centroids are rows of `A`. Of a store the centroids are
+    those of k-means in torch, block by block, after its last step.
 
     Raises
     ------
@@ -512,7 +529,10 @@ def distil(A: Float[Tensor, 'n d'], p: int, seed: int = 0, how: str = 'kmeans', 
     for name in options:
         check_choice(f'options of {how}', name, OPTIONS[how])
     options = checked_options(options)
-    A = as_real('A', A)
+    A = gathered('A', A)
+    if isinstance(A, ActivationStore) and how == 'kmeans':
+        return points_of_store(A, p, seed, **options)
+    A = A if isinstance(A, ActivationStore) else as_real('A', A)
     if how == 'kmeans':
         return cluster(A, p, seed, **options).C.to(A.device)
     if how == 'random':

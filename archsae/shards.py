@@ -10,11 +10,14 @@ import contextlib
 import copy
 import ctypes
 import hashlib
+import itertools
 import json
 import math
 import mmap
 import os
+import shutil
 import sys
+import tempfile
 import time
 import weakref
 from collections.abc import Callable
@@ -23,11 +26,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import IterableDataset, get_worker_info
+from torch.utils.data import Dataset, IterableDataset, get_worker_info
 from archsae.activations import divisor, numbers_of, precise_enough
 from archsae.core import (
-    MAPPED, Float, Int, check_choice, check_flag, check_number, check_positive, check_rows, check_vector, check_whole,
-    content_key, shown, stored,
+    MAPPED, Float, Int, as_real, cache_folder, check_choice, check_flag, check_matrix, check_number, check_positive,
+    check_rows, check_vector, check_whole, content_key, memory_for_activations, shown, stored,
 )
 from archsae.files import bad_file, field, folder_of, json_writer, read_header, read_json, replacing, sha256_of
 
@@ -656,6 +659,8 @@ class ActivationStore:
         return ShardWriter(folder, dtype=dtype, shard_bytes=shard_bytes, every=every, provenance=provenance,
                            about=about, resume=resume)
 
+    device = torch.device('cpu')
+
     def __len__(self) -> int:
         return self.shape[0]
 
@@ -805,3 +810,103 @@ class ActivationStore:
                 found = sha256_of(self.folder/file['name'])
                 if found != file['sha256']:
                     raise bad_file(self.folder/file['name'], 'sha256', file['sha256'], found)
+
+# %% ../nbs/A19_shards.ipynb #c1900041
+def numbers_in(name: str, item) -> Float[Tensor, '... d']:
+    "The numbers of what an iterator gave: a tensor, the first entry of a tuple, the one column of numbers of a dict."
+    if isinstance(item, dict):
+        real = {key: v for key, v in item.items() if getattr(v, 'ndim', 0) and 'float' in str(v.dtype)}
+        if len(real) != 1:
+            raise ValueError(f"{name}: expected one column of real numbers; got {', '.join(real) or 'none'} among "
+                             f"{', '.join(map(str, item))}")
+        item = next(iter(real.values()))
+    elif isinstance(item, (tuple, list)) and item and getattr(item[0], 'ndim', 0):
+        item = item[0]
+    x = as_real(name, item).detach()
+    if x.ndim not in (1, 2, 3) or 0 in x.shape:
+        raise ValueError(f"{name}: expected rows (d,), or batches of them (n, d) or (n, t, d); got {tuple(x.shape)}")
+    return x.flatten(0, -2) if x.ndim > 1 else x
+
+
+def items_of(A):
+    "What there is to iterate over."
+    if hasattr(A, 'with_format') and hasattr(A, 'column_names'):  # of Hugging Face
+        in_torch = (getattr(A, 'format', None) or {}).get('type') == 'torch'
+        return (A if in_torch else A.with_format('torch')).iter(1024)
+    if not hasattr(A, '__iter__'):
+        return (A[i] for i in range(len(A)))
+    return A
+
+
+def row_blocks(name: str, A, size: int = 1024):
+    "The rows of an iterable, in blocks (n, d) of one width."
+    waiting, d = [], None
+    for item in items_of(A):
+        x = numbers_in(name, item)
+        if d is not None and x.shape[-1] != d:
+            raise ValueError(f"{name}: expected rows of width {d}, as the first one; got {x.shape[-1]}")
+        d = x.shape[-1]
+        if x.ndim == 2:
+            yield x
+            continue
+        waiting.append(x)
+        if len(waiting) == size:
+            yield torch.stack(waiting)
+            waiting = []
+    if waiting:
+        yield torch.stack(waiting)
+
+
+def first_of(blocks, most: int):
+    "Blocks with so many rows in all, or fewer."
+    for x in blocks:
+        yield x[:most]
+        most -= len(x)
+        if most <= 0:
+            return
+
+# %% ../nbs/A19_shards.ipynb #c1900042
+class Kept:
+    "Something to hold on to while a folder is needed."
+
+
+def spooled(blocks) -> ActivationStore:
+    "A store of blocks of rows that goes with the last who uses it."
+    folder = tempfile.mkdtemp(prefix='rows-', dir=cache_folder('streams'))
+    kept = Kept()
+    weakref.finalize(kept, shutil.rmtree, folder, True)
+    with ShardWriter(folder, every=1e9) as writer:
+        for x in blocks:
+            writer.add(x)
+    store = ActivationStore(folder)
+    store.kept = kept
+    return store
+
+
+def is_iterable(A) -> bool:
+    "Whether `A` gives rows one after another, and is no matrix."
+    if isinstance(A, (Tensor, ActivationStore, dict, str, bytes)) or hasattr(A, '__array__'):
+        return False
+    if isinstance(A, (list, tuple)):  # of numbers it is a matrix
+        return len(A) > 0 and getattr(A[0], 'ndim', 0) >= 2
+    return hasattr(A, '__iter__') or isinstance(A, Dataset)
+
+
+def gathered(name: str, A, most: int | None = None):
+    "What can be iterated over as a tensor or, where it is large, a store, of at most so many rows; else it as it is."
+    if not is_iterable(A):
+        return A
+    blocks = row_blocks(name, A) if most is None else first_of(row_blocks(name, A), most)
+    limit, found = memory_for_activations() / 4, []
+    for x in blocks:
+        found.append(x.cpu())
+        if sum(x.nbytes for x in found) > limit:
+            return spooled(itertools.chain(found, blocks))
+    if not found:
+        raise ValueError(f"{name}: expected rows; got an iterator that has none")
+    return torch.cat(found)
+
+
+def rows_or_store(name: str, A):
+    "A matrix of finite numbers, or a store, whose numbers were looked at when they were written."
+    return A if isinstance(A, ActivationStore) else check_matrix(name, A)

@@ -22,6 +22,7 @@ from archsae.core import (
 from .hull import hull_by_active_set
 from .pursuit import OMPSAE, orthogonal_pursuit
 from .relaxation import RelaxedArchetypalDictionary
+from .shards import ActivationStore, gathered
 
 # %% ../nbs/21_stable.ipynb #39c4b842
 ROUNDS = 12  # of the power iteration, and of Lloyd's
@@ -277,8 +278,8 @@ def stable_dictionary(A, k: int, top_k: int, *, steps: int = 2, ridge: float = .
 
     Parameters
     ----------
-    A : (n, d) activations, in memory or on disk; `Activations`, whose mean and deviation the SAE then knows; or an
-        iterator of batches of rows
+    A : (n, d) activations, in memory or on disk; `Activations`, or an `ActivationStore` that is `standardised()`, whose
+        mean and deviation the SAE then knows; or an iterator of batches of rows
     k : number of atoms, from broad to fine; a smaller number gives, before `steps`, the first of them
     top_k : active atoms a token
     steps : of least squares; 0: the means themselves, in the convex hull of the tokens but for their length, which is 1
@@ -309,8 +310,10 @@ def stable_dictionary(A, k: int, top_k: int, *, steps: int = 2, ridge: float = .
     check_flag('progress', progress)
     device = pick_device(device)
     streams = isinstance(A, Iterator)
-    rows = check_rows('A', first_rows(A, memory) if streams else getattr(A, 'A', A))
-    for some in rows.split(max(MOST // rows.shape[1], 1)):
+    A = A if streams else gathered('A', A)
+    is_store = isinstance(A, ActivationStore)
+    rows = A if is_store else check_rows('A', first_rows(A, memory) if streams else getattr(A, 'A', A))
+    for some in () if is_store else rows.split(max(MOST // rows.shape[1], 1)):  # a store was looked at when written
         check_finite('A', some)
 
     tree = mean_tree(rows, points or k, least, device, progress)
@@ -327,6 +330,8 @@ def stable_dictionary(A, k: int, top_k: int, *, steps: int = 2, ridge: float = .
         sae.dictionary = form.layer
     if isinstance(A, Activations):
         sae.set_standardisation(A.mean, A.std)
+    if is_store and A.scale is not None:
+        sae.set_standardisation(*A.scale)
     sae.record = dict(made_by='stable_dictionary', steps=steps, ridge=ridge, least=least, points=points,
                       support=support, delta=delta, tokens=tokens, sizes=tree.sizes[1:k + 1].tolist(),
                       parent=(tree.parent[1:k + 1] - 1).clamp_min(-1).tolist())

@@ -41,6 +41,7 @@ from .relaxation import RelaxedArchetypalDictionary, accumulating
 from archsae.runs import (
     Checkpoints, FirstInterrupt, JSONLog, as_json, check_callbacks, check_path, random_state, set_random_state, tell,
 )
+from .shards import ActivationStore, gathered
 from .sae import SAE, BatchTopKSAE, JumpSAE, PreCodes, SparseOutput, TopKSAE, as_tokens, channels
 from .sae import linear_parts, output_parameters
 from .sparsity import heaviside
@@ -791,6 +792,24 @@ class Place(NamedTuple):
     "on disk: state of the generator before the pools were put in order"
 
 
+def fed(store: ActivationStore, size: int, g: torch.Generator, endless: bool = False, place: Place | None = None):
+    """Batches of a store, each with its place: of one pass, or full ones without end.
+
+    Without end, the rows that fill no batch at the end of a pass are left out of it; in the next they are others."""
+    size = min(size, len(store)) if endless else size
+    place = place or Place(g.get_state())
+    while True:
+        g.set_state(place.drawn)
+        feed = store.batches(size, int(torch.randint(2**62, (), generator=g)), drop_last=endless)
+        feed.next = place.taken
+        for batch in feed:
+            place = place._replace(taken=feed.next)
+            yield place, batch
+        if not endless:
+            return
+        place = Place(g.get_state())
+
+
 def shuffled(A, size: int, g: torch.Generator, place: Place | None = None):
     "Batches of one pass over what is in memory, each with its place; the last may be short."
     place = place or Place(g.get_state())
@@ -868,7 +887,7 @@ def pooled(A, size: int, g: torch.Generator, run: int, pool: int, endless: bool 
 
 # %% ../nbs/14_training.ipynb #43ab70ce
 class Batches:
-    """The rows of `A`, a tensor or a dict of tensors, in random batches; iterating gives those of one pass.
+    """The rows of `A`, a tensor, a store or a dict of tensors, in random batches; iterating gives those of one pass.
 
     With `steps`, there are that many full batches of an endless stream, a pass has as many as the rows give, and the
     last pass what is left of them.
@@ -885,7 +904,8 @@ class Batches:
         self.device = first.device if device is None else pick_device(device)
         self.dtype = dtype
         self.rows = len(first)
-        self.on_disk = any(file_of(v) is not None for v in tensors_of(A).values())
+        self.is_store = isinstance(A, ActivationStore)
+        self.on_disk = not self.is_store and any(file_of(v) is not None for v in tensors_of(A).values())
         self.in_host_memory = first.device.type == 'cpu'
         self.place = None  # after the last batch that was handed over
         self.done = 0  # batches that were, in all
@@ -916,12 +936,16 @@ class Batches:
             yield batch if self.dtype is None else as_input(batch, self.dtype)
 
     def _pass(self):
+        if self.is_store:
+            return fed(self.A, self.size, self.gen, place=self.place)
         if self.on_disk:
             return pooled(self.A, self.size, self.gen, self.run, self.pool, place=self.place)
         return shuffled(self.A, self.size, self.gen, self.place)
 
     def _next_steps(self):
-        if self._endless is None and self.on_disk:
+        if self._endless is None and self.is_store:
+            self._endless = fed(self.A, self.size, self.gen, endless=True, place=self.place)
+        elif self._endless is None and self.on_disk:
             self._endless = pooled(self.A, self.size, self.gen, self.run, self.pool, endless=True, place=self.place)
         elif self._endless is None:
             self._endless = streamed(self.A, self.size, self.gen, self.place)
@@ -1994,13 +2018,18 @@ def source_of(A) -> str:
     "What data are, in a word: the source of `Activations`, the file of what is on disk."
     if isinstance(A, Activations):
         return A.source
+    if isinstance(A, ActivationStore):
+        return f'{A.folder.name}: {A.place}'
     files = {str(file_of(v)) for v in tensors_of(A).values() if isinstance(v, Tensor) and file_of(v) is not None}
     return ', '.join(sorted(files))
 
 
 def checked_data(model, A, bad_rows: str = 'stop') -> Data:
     "Data for a model, checked; what a model of several places needs it checks itself."
+    A = gathered('A', A)
     source = source_of(A)
+    if isinstance(A, ActivationStore):
+        return Data(checked_store(model, A), source, 0, A.scale)
     scale = (A.mean, A.std) if isinstance(A, Activations) else None
     A = A.A if scale else A
     if hasattr(model, 'as_batch'):
@@ -2017,6 +2046,16 @@ def checked_data(model, A, bad_rows: str = 'stop') -> Data:
         found, left_out = finite_data({None: A}, [None], bad_rows, 'A')
         return Data(check_matrix('A', found[None], width), source or source_of(A), left_out, scale)
     return Data(check_matrix('A', A, width), source, 0, scale)
+
+
+def checked_store(model, store: ActivationStore) -> ActivationStore:
+    "A store for a model; its numbers were looked at when they were written."
+    if hasattr(model, 'as_batch'):
+        raise ValueError(f"A: expected tensors by place for {type(model).__name__}; got a store, whose `matrix` is one")
+    width = channels(model.input_shape) if hasattr(model, 'input_shape') else store.shape[1]
+    if store.shape[1] != width:
+        raise ValueError(f"A: expected {width} columns; got {store.shape[1]}")
+    return store
 
 
 def finite_places(model, A, bad_rows: str) -> tuple[dict, int]:
@@ -2148,7 +2187,7 @@ def doubts_about_data(A: Float[Tensor, 'n d']) -> list:
     varies = std > 1e-7 * mean.abs().clamp_min(1e-30)
     if len(X) < 2 or not varies.any():
         return ["A: its rows do not differ, so there is nothing to learn and no variance to explain: R² is nan."]
-    low, high = torch.quantile(std[varies], torch.tensor([.05, .95], device=std.device)).tolist()
+    low, high = torch.quantile(std[varies], std.new_tensor([.05, .95])).tolist()
     size = std.square().mean().sqrt().item()
     off = (mean.norm() / std.norm()).item()
     advice = "give fit standardise(A)[0], and make points from it too."
@@ -2314,6 +2353,8 @@ WORDS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 def fingerprint(v: Tensor, sample: int = 4096) -> str:
     "A short hash of shape, type and some rows of a tensor, and, if it is in memory, of the sum of all its bits."
+    if isinstance(v, ActivationStore):
+        return f'{v.key}, {v.run} rows together, {v.buffer} bytes shuffled'
     v = v.detach()
     rows = torch.linspace(0, len(v) - 1, min(sample, len(v))).long() if v.ndim and len(v) else torch.zeros(0).long()
     some = v[rows.to(v.device)] if v.ndim else v[None]
@@ -2501,7 +2542,7 @@ def data_for(models: list, A, bad_rows: str, device) -> Data:
     for model in models:
         check_trainable(model)
         data = checked_data(model, A, bad_rows)
-    if fits(data.A, device):
+    if not isinstance(data.A, ActivationStore) and fits(data.A, device):
         data = data._replace(A=for_each(lambda v: v.to(device), data.A))
     return data
 
@@ -2563,6 +2604,10 @@ def where_stopped(upkeep: Upkeep) -> str:
 def train_models(models: list, A, rates: list, criteria: list, recipe: Recipe, l0s: list, beside: Beside) -> list:
     "Train models on the same data, each with its rates (a dict), its criterion and its number of codes; their logs."
     device = pick_device(recipe.device)
+    for model in models:
+        check_trainable(model)
+    most = None if recipe.steps is None else recipe.steps * (recipe.said('batch_size') or default_batch_size(10**9))
+    A = gathered('A', A, most)
     data = data_for(models, A, recipe.bad_rows, device)
     if data.left_out:
         warnings.warn(f'fit: A: {data.left_out} rows with NaN or Inf were left out', stacklevel=3)
@@ -2629,7 +2674,9 @@ def fit(model, A, epochs: int | None = None, batch_size: int | None = None, lr: 
     ----------
     model : any SAE, transcoder, cross-layer transcoder or Lorsa of this package; trained in place with Adam and left in
         evaluation mode, with what is to be known of the training as `model.record`
-    A : (n, d) activations, in memory or on disk, or `Activations`, whose mean and deviation the model then knows; for a
+    A : (n, d) activations, in memory or on disk; `Activations`, or an `ActivationStore` that is `standardised()`, whose
+        mean and deviation the model then knows; an iterable of rows or batches, such as a `DataLoader`, an iterator or
+        a `Dataset` of torch or of Hugging Face, which is read once, and with `steps` no further than they go; for a
         model that reads or writes several places a dict from place to (n, ..., d), with 'mask' (n, ...) if not all
         tokens count
     epochs : passes over the rows; where neither they nor `steps` are given, 20 or as many as 3000 steps take
