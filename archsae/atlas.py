@@ -13,6 +13,7 @@ import re
 import secrets
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 import numpy as np
 import torch
@@ -26,9 +27,11 @@ from archsae.core import (
 )
 from .codes import SparseCodes
 from .concepts import nonzero_codes
+from .family import SparseDictionary
 from .files import folder_of, printable
 from .hull import hull_distance
-from .language import LM, TextActivations, logit_effect
+from .language import LM, TextActivations, activation_batches, attended, filler_of, logit_effect
+from .lorsa import Lorsa, fixed_factor
 from .metrics import cosine_blocks, unit_atoms
 from .recurrence import Recurrence, interval
 from .relaxation import spread
@@ -74,6 +77,8 @@ class Scene(NamedTuple):
     directions: Float[Tensor, 'c d'] | None
     source: str
     note: str
+    family: dict | None = None
+    "Place -> activations, as a model of the family is given them; of other models nothing."
 
 # %% ../nbs/40_atlas.ipynb #40a00022
 def on_scale(sae, acts: Activations) -> tuple[Float[Tensor, 'n d'], Float[Tensor, ' d']]:
@@ -198,17 +203,82 @@ def scene_of_contexts(sae, acts: TextActivations, lm: LM | None) -> Scene:
         note='',
     )
 
+# %% ../nbs/40_atlas.ipynb #40a00111
+def atoms_of(model) -> Float[Tensor, 'k d']:
+    "The atoms of a model on the CPU: of the family, what each latent writes, the layers side by side."
+    family = isinstance(model, SparseDictionary)
+    D = model.directions()['decoder'] if family else model.get_dictionary()
+    return D.detach().cpu().float()
+
+
+def record_of(model) -> dict:
+    "What is known of a model's training; nothing of one that was not trained here."
+    return getattr(model, 'record', {})
+
+
+def places_in(model, source, lm: LM | None) -> tuple[dict, TextActivations]:
+    "What a model of the family is to be given, and the contexts that it is of."
+    if isinstance(source, Activations):
+        raise ValueError(f"source: expected TextActivations with {', '.join(model.places)}, as archsae.language."
+                         f"activations reads them, for a {type(model).__name__}; got Activations")
+    if not isinstance(source, TextActivations) or not hasattr(lm, 'tokenizer'):
+        raise ValueError(f"source: expected TextActivations, and lm as from load_lm, for a {type(model).__name__}; "
+                         f"got {shown(source)} and lm={shown(lm)}")
+    missing = [hook for hook in model.places if hook not in source.hooks]
+    if isinstance(model, Lorsa):
+        return contexts_again(model, source, lm), source
+    if missing:
+        raise ValueError(f"source: expected activations at {', '.join(model.places)}, which the model reads and "
+                         f"writes; got none at {', '.join(missing)}")
+    return {hook: source[hook] for hook in model.places}, source
+
+
+@torch.no_grad()
+def contexts_again(model, source: TextActivations, lm: LM) -> dict:
+    "Activations of all tokens of the contexts, those without a row too, since attention reads them."
+    everything = torch.ones_like(source.keep)
+    padded = {} if model.cfg.causal else dict(attend=attended(source.ids, filler_of(lm.tokenizer)))
+    parts = list(activation_batches(lm.model, source.ids, everything, model.places, show=False, **padded))
+    found = {hook: torch.cat([part[hook] for part in parts]) for hook in model.places}
+    shape = (*source.ids.shape, -1)
+    return {hook: v.view(shape) for hook, v in found.items()} | dict(mask=source.keep) | padded
+
+# %% ../nbs/40_atlas.ipynb #40a00112
+@torch.no_grad()
+def parts_of_family(model, batch: dict, size: int):
+    "What the model makes of a batch, in parts: targets, outputs and codes of the tokens that count, a token a row."
+    weights, n = next(model.parameters()), len(batch[model.places[0]])
+    for start in range(0, n, size):
+        part = {name: v[start:start + size].to(weights.device) for name, v in batch.items()}
+        y, y_hat, z = model.answer(model.as_batch(part)).rows()
+        yield tuple(v.flatten(1).cpu() for v in (y, y_hat, z))
+
+
+def scene_of_family(model, source, lm: LM | None) -> Scene:
+    "Contexts as a model of the family is given them; the rows are what it should write, less their mean."
+    batch, acts = places_in(model, source, lm)
+    only = TextActivations({'': acts[next(iter(acts.hooks))]}, acts.tokens, acts.positions, acts.contexts, acts.ids,
+                           acts.keep)
+    scene = scene_of_contexts(SimpleNamespace(standardisation=None), only, lm)
+    target = torch.cat([y for y, _, _ in parts_of_family(model, batch, 64 if 'mask' in batch else 2048)])
+    reads, writes = (', '.join(hooks) for hooks in (model.cfg.hooks_in, model.cfg.hooks_out))
+    where = reads if reads == writes else f'reads {reads}, writes {writes}'
+    return scene._replace(rows=target - target.mean(0), std=torch.ones(target.shape[1]), family=batch,
+                          source=f'{lm.name}: {where}')
+
 # %% ../nbs/40_atlas.ipynb #40a00028
 def scene_of(sae, source, lm: LM | None = None) -> Scene:
     "What is shown, from activations or from the name of a source."
     source = load_source(source) if isinstance(source, str) else source
+    if isinstance(sae, SparseDictionary):
+        return scene_of_family(sae, source, lm)
     if isinstance(source, TextActivations):
         scene = scene_of_contexts(sae, source, lm)
     elif isinstance(source, Activations):
         scene = scene_of_activations(sae, source, lm)
     else:
         raise ValueError(f"source: expected Activations, TextActivations or the name of a source; got {shown(source)}")
-    d = sae.get_dictionary().shape[1]
+    d = atoms_of(sae).shape[1]
     if scene.rows.shape[1] != d:
         raise ValueError(f"source: expected tokens of {d} numbers, as the atoms have; got {scene.rows.shape[1]}")
     return scene
@@ -289,6 +359,34 @@ def peaks_of(fired: Fired, scene: Scene, k: int) -> Peaks:
     return Peaks(item[first][order], scene.place[fired.token[on[at]]][order], peak[order], on[first][order],
                  end[order], bounds)
 
+# %% ../nbs/40_atlas.ipynb #40a00113
+@torch.no_grad()
+def encode_family(model, scene: Scene) -> Fired:
+    "The codes of a model of the family, and R² of what it writes."
+    training, at, token, atom, value, error = model.training, 0, [], [], [], 0.
+    model.eval()
+    try:
+        for y, y_hat, z in parts_of_family(model, scene.family, 64 if 'mask' in scene.family else 2048):
+            error += (y - y_hat).double().square().sum().item()
+            row, column = z.nonzero(as_tuple=True)
+            token.append(row + at)
+            atom.append(column)
+            value.append(z[row, column])
+            at += len(z)
+    finally:
+        model.train(training)
+    token, atom, value = (torch.cat(v).numpy() for v in (token, atom, value))
+    order = np.lexsort((token, atom))
+    total = scene.rows.double().square().sum().item()
+    return Fired(atom[order], token[order], value[order], 1 - error / total)
+
+
+def fired_in(model, scene: Scene, progress: bool = False) -> Fired:
+    "The codes of any model on a scene."
+    if isinstance(model, SparseDictionary):
+        return encode_family(model, scene)
+    return encode(model, scene.rows, progress=progress)
+
 # %% ../nbs/40_atlas.ipynb #40a00040
 def largest_shares(atom: np.ndarray, what: np.ndarray, mass: np.ndarray, k: int, count: int = 5) -> list[list]:
     "For each atom the things with the largest shares of its mass: pairs (thing, share), largest first."
@@ -352,7 +450,7 @@ def purity(fired: Fired, scene: Scene, k: int, least: int = 5) -> dict:
 # %% ../nbs/40_atlas.ipynb #40a00046
 def archetypal(sae):
     "The dictionary of a model if its atoms are mixtures of points, else None."
-    dictionary = getattr(sae, 'dictionary', None)
+    dictionary = getattr(sae, 'decoder' if isinstance(sae, SparseDictionary) else 'dictionary', None)
     return dictionary if all(hasattr(dictionary, part) for part in ('C', 'W', 'get_dictionary')) else None
 
 
@@ -419,10 +517,10 @@ def counterparts(D: Float[Tensor, 'k d'], runs: list, scene: Scene, pool: np.nda
     "Each atom's partner in each run, by the matching of `match_atoms`, and where that one fires most."
     found = []
     for number, run in enumerate(runs, start=1):
-        other = run.get_dictionary().detach().cpu()
+        other = atoms_of(run)
         every = [torch.ones(len(X), dtype=torch.bool) for X in (D, other)]
         match = match_atoms(D, other, alive=every)
-        peaks = peaks_of(encode(run, scene.rows), scene, len(other))
+        peaks = peaks_of(fired_in(run, scene), scene, len(other))
         found.append(Counterpart(f'run {number}', match.partner.numpy(), match.cosine.numpy(),
                                  covers(peaks, pool, len(other))))
     return found
@@ -485,12 +583,23 @@ def aligned(D: Float[Tensor, 'k d'], scene: Scene, count: int = 4) -> list[list]
     return [[(c, round(cosine[atom, c].item(), 4)) for c in few] for atom, few in enumerate(ends.tolist())]
 
 
-def promoted(D: Float[Tensor, 'k d'], scene: Scene, lm: LM | None, count: int = 8) -> list[list]:
+def written_by(model, D: Float[Tensor, 'k d'], scene: Scene) -> Float[Tensor, 'k d'] | None:
+    "What atoms add to the network's stream, in its units; of several layers all together, None where that is unknown."
+    layers = getattr(getattr(model, 'cfg', None), 'layers', None)
+    if layers is None:
+        return D * scene.std.to(D)
+    if model.cfg.norm_activation not in ('dataset-wise', 'inference'):
+        return None
+    factors = torch.tensor([fixed_factor(model, hook) for hook in model.cfg.hooks_out])
+    return (D.view(len(D), layers, -1) / factors[:, None]).sum(1)
+
+
+def promoted(raw: Float[Tensor, 'k d'] | None, lm: LM | None, count: int = 8) -> list[list]:
     "For each atom the tokens whose logits it raises most, in units of its effect's deviation: pairs (token, units)."
-    if lm is None:
+    if lm is None or raw is None:
         return []
     found = []
-    for block in (D * scene.std.to(D)).split(256):
+    for block in raw.split(256):
         try:
             effect = logit_effect(lm.model, block)
         except (ValueError, AttributeError):  # an encoder: it has no logits
@@ -761,20 +870,47 @@ def models_of(model) -> list:
     for one in several:
         one = one.model if isinstance(one, Recurrence) else one
         one = load(one) if isinstance(one, (str, Path)) else one
-        if not isinstance(one, SAE):
+        if not isinstance(one, (SAE, SparseDictionary)):
             raise ValueError(f"model: expected an SAE, the folder of one, or a list of these; got {shown(one)}")
         found.append(one)
     if not found:
         raise ValueError("model: expected at least one SAE; got an empty list")
-    widths = {sae.get_dictionary().shape[1] for sae in found}
+    if any(isinstance(one, SparseDictionary) for one in found) and len({places_told(one) for one in found}) > 1:
+        raise ValueError("model: expected runs of one kind that read and write the same places; got "
+                         f"{'; '.join(sorted({places_told(one) for one in found}))}")
+    widths = {atoms_of(one).shape[1] for one in found}
     if len(widths) > 1:
         raise ValueError(f"model: expected runs with atoms of one width; got {', '.join(map(str, sorted(widths)))}")
     return found
 
 
+def places_told(model) -> str:
+    "What kind of model it is, and where it reads and writes, if it is of the family."
+    if not isinstance(model, SparseDictionary):
+        return 'an SAE'
+    return f"{type(model).__name__} from {', '.join(model.cfg.hooks_in)} to {', '.join(model.cfg.hooks_out)}"
+
+
+def family_columns(model) -> dict:
+    "Of the family: whether a latent reads the direction it writes, and of several layers, where it reads and writes."
+    if not isinstance(model, SparseDictionary):
+        return {}
+    rows = {name: v.float() for name, v in model.directions().items()}
+    same = F.cosine_similarity(rows['encoder'], rows['decoder']).numpy()
+    found = dict(same=Column('Reads what it writes', 'cosine of the direction that it reads with what it writes', same))
+    L = model.cfg.layers
+    if L is not None:
+        layer = np.arange(len(same)) // model.cfg.d_sae
+        share = rows['decoder'].view(len(same), L, -1).square().sum(2)
+        later = 1 - (share[torch.arange(len(same)), torch.from_numpy(layer)] / share.sum(1).clamp_min(1e-30)).numpy()
+        found['layer'] = Column('Layer', 'which of the places read it reads, from 0 on', layer.astype(float))
+        found['later'] = Column('Written later', 'share of its squared length that goes into later layers', later)
+    return found
+
+
 def stable_columns(sae, runs: list) -> dict:
     "How likely an atom is to come back, and how near its partners in other runs are, where that is known."
-    found, said = {}, sae.record.get('recurrence')
+    found, said = {}, record_of(sae).get('recurrence')
     if said is not None:
         about = (f"probability that a run on other data has a partner with a cosine above {said['threshold']:g}, "
                  f"learned from {said['runs']} runs")
@@ -801,7 +937,7 @@ def facts_of(work: Work, layout: str, runs: list) -> dict:
     "What the page says of itself."
     from archsae import __version__
 
-    sae, scene, record = work.sae, work.scene, work.sae.record
+    sae, scene, record = work.sae, work.scene, record_of(work.sae)
     plain = {name: value for name, value in record.items() if isinstance(value, (str, int, float))}
     dead = int((work.columns['rate'].values == 0).sum())
     return dict(
@@ -846,7 +982,7 @@ def atom_rows(work: Work, runs: list, lm: LM | None, used):
     near, cosine = neighbours(work.D)
     counts = histograms(work.fired, largest)
     mixes = archetypes(work.sae, work.scene, work.pool)
-    classes, logits = aligned(work.D, work.scene), promoted(work.D, work.scene, lm)
+    classes, logits = aligned(work.D, work.scene), promoted(written_by(work.sae, work.D, work.scene), lm)
     low, high = recurs_interval(work.sae)
     for atom in range(k):
         row = dict(
@@ -869,7 +1005,7 @@ def atom_rows(work: Work, runs: list, lm: LM | None, used):
 # %% ../nbs/40_atlas.ipynb #40a00077
 def recurs_interval(sae) -> tuple:
     "Where nine of ten such probabilities lie, if the model has them."
-    said = sae.record.get('recurrence')
+    said = record_of(sae).get('recurrence')
     if said is None:
         return None, None
     return interval(torch.tensor(said['probability'], dtype=torch.float64), said['runs'])
@@ -929,15 +1065,16 @@ def site_files() -> Path:
 # %% ../nbs/40_atlas.ipynb #40a00079
 def worked_out(sae, others: list, scene: Scene, held, items: int, extra: dict, progress: bool) -> tuple[Work, list]:
     "Everything that is computed, but for the map."
-    D, m = sae.get_dictionary().detach().cpu().float(), len(scene.labels)
+    D, m = atoms_of(sae), len(scene.labels)
     chosen = np.unique(np.linspace(0, m - 1, min(items, m)).round().astype(int))
     pool = np.full(m, -1)
     pool[chosen] = np.arange(len(chosen))
-    fired = encode(sae, scene.rows, progress=progress)
+    fired = fired_in(sae, scene, progress)
     peaks = peaks_of(fired, scene, len(D))
     runs = counterparts(D, others, scene, pool)
     first = rates(fired, scene, peaks, len(D))
-    columns = stable_columns(sae, runs) | first | purity(fired, scene, len(D)) | hull_columns(sae, D) | extra
+    columns = stable_columns(sae, runs) | first | purity(fired, scene, len(D)) | hull_columns(sae, D)
+    columns |= family_columns(sae) | extra
     return Work(sae, D, scene, fired, peaks, columns, chosen, pool, held), runs
 
 
@@ -982,9 +1119,10 @@ def atlas(model, source, out, *, title: str | None = None, names=None, columns=N
 
     Parameters
     ----------
-    model : an SAE, the folder of a saved one, or what `recurrence` answers; or a list of these: the first is shown, and
-        its atoms are looked for in the others
-    source : `Activations` or `TextActivations` to show it on, or the name of a source, see `load_source`
+    model : an SAE or a model of the family, the folder of a saved one, or what `recurrence` answers; or a list of
+        these: the first is shown, and its atoms are looked for in the others
+    source : `Activations` or `TextActivations` to show it on, or the name of a source, see `load_source`; for a model
+        of the family `TextActivations` with all places that it reads and writes
     out : folder to write; an atlas that is there is replaced
     title : what the page is called
     names : of atoms, {atom: text} or a list
@@ -1015,7 +1153,7 @@ def atlas(model, source, out, *, title: str | None = None, names=None, columns=N
         raise ValueError(f"title: expected a text; got {shown(title)}")
     folder = check_out(out)
     sae, *others = models_of(model)
-    k = sae.nb_concepts
+    k = len(atoms_of(sae))
     own, uses, extra = named(names, k), uses_of(used, k), own_columns(columns, k)
     scene = scene_of(sae, source, lm)
     held = held_out_of(held_out, len(scene.labels))

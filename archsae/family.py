@@ -24,9 +24,10 @@ from archsae.core import (
 )
 from .language import check_tokens, price_of, reading, splicing
 from .relaxation import RelaxedArchetypalDictionary
-from .sae import DictionaryLayer
+from .sae import DictionaryLayer, nearest_cosines
 from .sparsity import batch_topk, jump_relu, threshold_codes, topk
 from .training import Step, Tally, auxk, auxk_codes, token_mean
+from .views import card, histogram
 
 # %% ../nbs/25_family.ipynb #ed967d4b
 ACT_FNS = ('relu', 'jumprelu', 'topk', 'batchtopk', 'layertopk', 'batchlayertopk')
@@ -715,6 +716,21 @@ class Trained:
             return 'multiplier' if name.endswith('.multiplier') else 'dictionary'
         return 'encoder'
 
+# %% ../nbs/25_family.ipynb #91cffab0
+def family_card(model) -> str:
+    "A model of the family as a notebook shows it: where it reads and writes, what the training came to, its atoms."
+    cfg = model.cfg
+    facts = dict(reads=', '.join(cfg.hooks_in), writes=', '.join(cfg.hooks_out), d=cfg.d_model, latents=cfg.d_sae)
+    facts |= {} if cfg.layers is None else {'layers of these': cfg.layers}
+    facts |= dict(selection=cfg.act_fn) | (dict(active=cfg.top_k) if 'topk' in cfg.act_fn else {})
+    facts |= dict(normalisation=cfg.norm_activation, atoms=type(model.decoder).__name__)
+    facts |= dict(parameters=sum(p.numel() for p in model.parameters()))
+    told = getattr(model, 'record', {})
+    facts |= {name: told[name] for name in ('steps', 'rows', 'seed') if name in told}
+    near = nearest_cosines(model.directions()['decoder']) if hasattr(model, 'directions') else []
+    picture = histogram(near, -1., 1., 'atoms, by their largest cosine with another') if near else ''
+    return card(type(model).__name__, facts | told.get('metrics', {}), picture)
+
 # %% ../nbs/25_family.ipynb #91cffaf3
 class SparseDictionary(Places, Trained, SlowNumbers, Configured, nn.Module):
     """Reads the places `hooks_in`, writes `hooks_out`: latents, few of them active, times atoms.
@@ -913,6 +929,9 @@ class SparseDictionary(Places, Trained, SlowNumbers, Configured, nn.Module):
         cfg = self.cfg
         active = f', k={cfg.top_k}' if 'topk' in cfg.act_fn else ''
         return f'd={cfg.d_model}, F={cfg.d_sae}, {cfg.act_fn}{active}, reads {cfg.hooks_in}, writes {cfg.hooks_out}'
+
+    def _repr_html_(self) -> str:
+        return family_card(self)
 
 # %% ../nbs/25_family.ipynb #f49beee4
 def replacement(kind: str, model: SparseDictionary, seen: dict, t: int, keep: Bool[Tensor, 'm context'], means: dict):
