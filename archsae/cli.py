@@ -674,6 +674,23 @@ def extract():
     """
 
 
+def store_folder(out: str | None, overwrite: bool, dry_run: bool) -> Path | None:
+    "The folder of a store that is to be written; one whose extraction was interrupted is gone on with."
+    if dry_run and out is None:
+        return None
+    here = Path(out or '').expanduser()
+    if out is None or not (here/'manifest.json').is_file():
+        return out_folder(out, overwrite)
+    from archsae.stores import is_unfinished, remove_store
+
+    if not overwrite and is_unfinished(here):
+        return here
+    path = out_folder(out, overwrite)
+    if not dry_run:
+        remove_store(path)
+    return path
+
+
 def say_store(talk: Talk, folder: Path, command: str, settings: dict, seconds: float):
     "What a store holds, and what to do with it."
     from archsae.stores import read_about
@@ -743,7 +760,7 @@ def images(talk, model, folder, out, places, checkpoint, limit, batch_size, skip
       archsae extract images dinov2 photos/ --place 8 --place 11 --limit 5000 --out store
       archsae extract images resnet50 photos/ --checkpoint resnet.safetensors --dry-run
     """
-    target = None if dry_run and out is None else out_folder(out, overwrite)
+    target = store_folder(out, overwrite, dry_run)
     how, data = (dict(map(setting, given)) for given in (model_args, pixels))
     s = dict(model=model, folder=absolute(folder), places=list(places), checkpoint=checkpoint and absolute(checkpoint),
              limit=limit, batch_size=batch_size, skip_bad=skip_bad, model_args=list(model_args), pixels=list(pixels),
@@ -759,7 +776,7 @@ def do_images(talk: Talk, s: dict, how: dict, data: dict, target, dry_run: bool)
 
     needs('timm', 'vision')
     pick_device(s['device'])
-    from archsae.stores import extract_images
+    from archsae.stores import extract_images, plan_images
     from archsae.vision import check_model_name, image_files, named_model
 
     check_model_name(named_model(s['model'])[0])
@@ -770,8 +787,9 @@ def do_images(talk: Talk, s: dict, how: dict, data: dict, target, dry_run: bool)
         cost = image_cost(s['model'], s['folder'], s['checkpoint'], s['limit'], last, dict(how=how, data=data) | s)
         return said_cost(talk, cost, 'images')
     began = time.perf_counter()
-    extract_images(s['model'], s['folder'], target, s['places'], s['checkpoint'], s['limit'], s['device'],
-                   s['batch_size'], data or None, 'leave out' if s['skip_bad'] else 'stop', **how)
+    plan = plan_images(s['model'], s['folder'], s['places'], s['checkpoint'], s['limit'], s['device'], data or None,
+                       'leave out' if s['skip_bad'] else 'stop', **how)
+    extract_images(plan, target, s['batch_size'])
     say_store(talk, target, 'images', s, time.perf_counter() - began)
 
 # %% ../nbs/41_cli.ipynb #c1100041
@@ -797,7 +815,7 @@ def text(talk, model, files, out, overwrite, progress, dry_run, as_json, **more)
       archsae extract text ./minilm articles/*.txt --place blocks.2 --place blocks.3 --out store
       archsae extract text gpt2 book.txt --dry-run
     """
-    target = None if dry_run and out is None else out_folder(out, overwrite)
+    target = store_folder(out, overwrite, dry_run)
     folder = Path(model).expanduser()
     if model.startswith(('.', '/', '~')) and not folder.is_dir():
         there = [p.name for p in folder.parent.glob('*')]

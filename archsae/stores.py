@@ -6,24 +6,26 @@
 __all__ = ['open_activations']
 
 # %% ../nbs/A16_stores.ipynb #57a00004
-import contextlib
 import difflib
-import hashlib
 import os
 from pathlib import Path
 from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from archsae.activations import Activations, standardise
+from archsae.activations import Activations, rescale, standardise
 from archsae.core import (
-    MAPPED, Float, Int, as_real, check_positive, content_key, mapped, memory_for_activations, needs,
+    MAPPED, Float, Int, as_real, check_positive, content_key, mapped, memory_for_activations, needs, pick_device,
+    stored,
 )
-from archsae.files import bad_file, field, folder_of, json_writer, read_header, read_json, read_tensors, replacing
-from archsae.files import tensor_writer
+from archsae.files import bad_file, field, folder_of, read_header, read_json, read_tensors, replacing, tensor_writer
 from archsae.language import activation_batches, blocks, check_context, find_hook, load_lm, longest_context, read_texts
+from archsae.shards import MANIFEST, ActivationStore, check_store
 from archsae.sources import FORMS, NAMED, Context, absent, contexts_of, load_source
-from archsae.vision import Photos, build_model, framing, image_files, image_tokens
+from archsae.vision import (
+    Look, Photos, TooFine, build_model, compact, fingerprint, first_blocks, first_look, framed_batches, framing,
+    image_files, leave_out_bad, name_of_weights, named_model, progress, tokens_of,
+)
 
 # %% ../nbs/A16_stores.ipynb #57a00007
 def closest(wanted: str, known) -> str:
@@ -196,32 +198,42 @@ def pieces_of(tokenizer, ids: Tensor) -> dict:
     return {t: tokenizer.decode([*first, t])[before:] for t in ids.unique().tolist()}
 
 # %% ../nbs/A16_stores.ipynb #57a00018
-STORE = 'store.json'
+BESIDE = 'beside.safetensors'
 
 
 def is_store(path) -> bool:
-    return (Path(path)/STORE).is_file()
+    return (Path(path)/MANIFEST).is_file()
 
 
 def read_about(folder: Path) -> dict:
-    "What `store.json` says, checked."
-    path = folder/STORE
-    told = read_json(path, 2**28)
-    field(told, 'format', str, path, check='archsae activations'.__eq__, wanted="'archsae activations'")
-    field(told, 'version', int, path, check=(1).__eq__, wanted='1 (a newer archsae reads newer ones)')
-    field(told, 'kind', str, path, check=('images', 'texts').__contains__, wanted="'images' or 'texts'")
-    places = field(told, 'places', dict, path, check=bool, wanted='at least one place')
-    for place in places:
-        about = field(places, place, dict, path)
-        file = field(about, 'file', str, path)
-        if Path(file).name != file or not file.endswith('.npy'):
-            raise bad_file(path, f'{place}: file', 'the name of a .npy file in this folder', file)
-        field(about, 'key', str, path)
-    grid = field(told, 'grid', list, path)
+    "What the manifest says, checked, and of it what its rows show."
+    path = folder/MANIFEST
+    manifest = check_store(folder)
+    told, at = manifest['about'], f'{path}: about'
+    field(told, 'kind', str, at, check=('images', 'texts').__contains__, wanted="'images' or 'texts'")
+    grid = field(told, 'grid', list, at)
     if len(grid) != 2 or not all(isinstance(g, int) and g > 0 for g in grid):
-        raise bad_file(path, 'grid', 'two whole numbers from 1', grid)
-    field(told, 'prefix', int, path, check=lambda p: p >= 0, wanted='a whole number from 0')
-    return told
+        raise bad_file(at, 'grid', 'two whole numbers from 1', grid)
+    field(told, 'prefix', int, at, check=lambda p: p >= 0, wanted='a whole number from 0')
+    field(told, 'names', list, at)
+    field(told, 'note', str, at)
+    return told | dict(places=manifest['places'], complete=manifest['complete'], rows=manifest['rows'])
+
+
+def is_unfinished(folder) -> bool:
+    "Whether an extraction into this folder was interrupted."
+    return is_store(folder) and not read_json(Path(folder)/MANIFEST, 2**30).get('complete', True)
+
+
+def remove_store(folder):
+    "Remove the shards and the manifest of a folder, if it has any, and nothing else."
+    if is_store(folder):
+        told = check_store(folder)
+        (folder/MANIFEST).unlink()
+        for shard in told['shards']:
+            for file in shard['files'].values():
+                (folder/file['name']).unlink()
+
 
 # %% ../nbs/A16_stores.ipynb #57a00019
 def pictures_of(told: dict, path: Path):
@@ -281,120 +293,186 @@ def contexts_in(told: dict, beside: dict, path: Path) -> Contexts:
     return Contexts(beside['ids'], beside['keep'], pieces)
 
 # %% ../nbs/A16_stores.ipynb #57a00020
+def raw_rows(store: ActivationStore) -> Float[Tensor, 'n d']:
+    "All rows of a store: in memory, or mapped where they are too large for that."
+    if store.shape[0] * store.shape[1] * 4 <= memory_for_activations() / 4:
+        return store[:]
+    if store.dtype != torch.bfloat16:
+        return store.matrix
+
+    def parts(start):
+        for i in range(start, len(store), 2**14):
+            yield store[i:i + 2**14]
+    return stored(parts, *store.shape, 'widened', key=store.key)  # numpy has no numbers of this kind
+
+
 def read_store(folder, place: str | None = None) -> Activations:
     "The activations of a store, with their pictures or texts."
     folder = Path(folder).expanduser()
     told = read_about(folder)
-    place = choose_place(told['places'], place, folder)
-    about = told['places'][place]
-    A = read_npy(folder/about['file'])
-    if A.ndim != 2:
-        raise bad_file(folder/about['file'], 'shape', '(n, d)', str(tuple(A.shape)))
-    on_disk = A.untyped_storage().data_ptr() in MAPPED
-    A = A if on_disk or A.dtype == torch.float64 else A.float()
-    path, beside = folder/STORE, tensors_in(folder/'beside.safetensors', len(A), told['kind'] == 'texts')
+    store = ActivationStore(folder, choose_place(told['places'], place, folder))
+    A, texts = raw_rows(store), told['kind'] == 'texts'
+    path, beside = f'{folder/MANIFEST}: about', tensors_in(folder/BESIDE, len(A), texts)
     m = len(beside['labels'])
-    pixels = contexts_in(told, beside, path) if told['kind'] == 'texts' else pictures_of(told, path)
+    pixels = contexts_in(told, beside, path) if texts else pictures_of(told, path)
+    on_disk, scale = A.untyped_storage().data_ptr() in MAPPED, store.standardised().scale
     return Activations(
-        *standardise(A), image=torch.arange(m).repeat_interleave(len(A) // m), labels=beside['labels'],
+        *((rescale(A, *scale), *scale) if on_disk else standardise(A)),
+        image=torch.arange(m).repeat_interleave(len(A) // m), labels=beside['labels'],
         directions=beside.get('directions'), grid=tuple(told['grid']), pixels=pixels, source=str(folder),
-        bias=beside.get('bias'), prefix=told['prefix'], names=tuple(map(str, field(told, 'names', list, path))),
-        note=field(told, 'note', str, path), tokens=A if on_disk else None, group=beside.get('group'))
+        bias=beside.get('bias'), prefix=told['prefix'], names=tuple(map(str, told['names'])), note=told['note'],
+        tokens=A if on_disk else None, group=beside.get('group'))
+
 
 # %% ../nbs/A16_stores.ipynb #57a00022
-class RowsFile:
-    "A `.npy` file of n rows that are appended block by block, and a hash of them."
+class Work(NamedTuple):
+    "What an extraction will write."
 
-    def __init__(self, path: Path, n: int, d: int, dtype=np.float32):
-        self.rows = np.lib.format.open_memmap(path, 'w+', dtype, (n, d))
-        self.at = 0
-        self.hash = hashlib.sha256(repr((n, d, str(dtype))).encode())
-
-    def add(self, x: Float[Tensor, 'b d']):
-        x = np.ascontiguousarray(x.numpy(), dtype=self.rows.dtype)
-        self.rows[self.at:self.at + len(x)] = x
-        self.hash.update(x.tobytes())
-        self.at += len(x)
-
-    def close(self) -> str:
-        "The hash of the rows, when all are there."
-        if self.at != len(self.rows):
-            raise ValueError(f"rows: expected {len(self.rows)}; got {self.at}")
-        self.rows.flush()
-        return self.hash.hexdigest()[:16]
+    batches: object
+    """Function of a number i: batches of items from i on, dicts place -> (b * per, d)."""
+    items: int
+    """Images or contexts."""
+    per: int
+    """Rows of each."""
+    batch_size: int
+    """Items of a batch."""
+    about: dict
+    """What the rows show, for the manifest."""
+    provenance: dict
+    """What decides them."""
+    tensors: dict
+    """What lies beside them."""
 
 
-def file_name(place: str) -> str:
-    return f"{''.join(c if c.isalnum() or c in '._-' else '_' for c in place)}.npy"
+def versions() -> dict:
+    "Of what makes the numbers."
+    from archsae import __version__
+
+    return dict(archsae=__version__, torch=torch.__version__)
+
 
 # %% ../nbs/A16_stores.ipynb #57a00023
-def write_store(folder, blocks, sizes: dict, about: dict, tensors: dict) -> Path:
-    """A store of rows that come in blocks, dicts place -> (b, d).
+def without(block: dict, rows: int) -> dict:
+    "Rows by place without the first ones."
+    return {place: x[rows:] for place, x in block.items()}
 
-    `sizes` says n and d (and a dtype) of each place, `about` what goes to `store.json`, `tensors` what lies beside."""
+
+def write_store(folder, work: Work, dtype: str = 'float32', shard_bytes: int = 2**28, every: float = 60.) -> Path:
+    "A store of rows that come in batches; one that was interrupted is gone on with."
     folder = folder_of(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with contextlib.ExitStack() as stack:
-        told = stack.enter_context(replacing(folder/STORE))
-        beside = stack.enter_context(replacing(folder/'beside.safetensors'))
-        names = {place: file_name(place) for place in sizes}
-        files = {place: RowsFile(stack.enter_context(replacing(folder/name)), *sizes[place])
-                 for place, name in names.items()}
-        for block in blocks:
-            for place, x in block.items():
-                files[place].add(x)
-        places = {place: dict(file=names[place], key=file.close(), shape=list(sizes[place][:2]))
-                  for place, file in files.items()}
-        tensor_writer(tensors)(beside)
-        json_writer(dict(format='archsae activations', version=1, places=places) | about)(told)
+    with replacing(folder/BESIDE) as path:
+        tensor_writer(work.tensors)(path)
+    with ActivationStore.writer(folder, dtype=dtype, shard_bytes=shard_bytes, every=every, about=work.about,
+                                provenance=work.provenance, resume=True) as writer:
+        try:
+            step = work.per * work.batch_size
+            first, there = divmod(writer.rows, step)
+            for block in work.batches(first * work.batch_size):
+                size = len(next(iter(block.values())))
+                writer.add(without(block, there)) if there < size else None
+                there = max(there - size, 0)
+            got = writer.rows + writer.filled
+            if got != work.items * work.per:
+                raise ValueError(f"rows: expected {work.items * work.per}; got {got}")
+        except KeyboardInterrupt:
+            writer.flush()
+            raise KeyboardInterrupt(f'interrupted after {writer.rows:,} of {work.items * work.per:,} rows; the same '
+                                    'command goes on') from None
     return folder
 
+
 # %% ../nbs/A16_stores.ipynb #57a00025
-def pictures_told(net, folder, limit: int | None, data: dict | None = None) -> dict:
-    "The names of the pictures, and how the network frames them."
-    files = image_files(folder, limit)[0]
-    frame = framing(net, data)
-    config = {name: list(v) if isinstance(v, tuple) else v for name, v in frame.config.items()}
-    root = Path(folder).expanduser().resolve()
-    names = [str(Path(f).resolve().relative_to(root)) if Path(f).resolve().is_relative_to(root)
-             else str(Path(f).resolve()) for f in files]
-    return dict(root=str(root), files=names, config=config, gray=len(frame.mean) == 1)
+class ImagePlan(NamedTuple):
+    "A network that ends in several places, and the images it will read."
+
+    model: str
+    given: Path
+    """The folder of the images."""
+    nets: dict
+    """Place -> network that ends there."""
+    photos: Photos
+    mean: Float[Tensor, 'c 1 1']
+    std: Float[Tensor, 'c 1 1']
+    look: Look
+    """What two images show of the first place."""
+    config: dict
+    """How the network frames an image."""
+    labels: Int[Tensor, ' m']
+    names: tuple
+    note: str
+    device: torch.device
 
 
-def tensors_beside(acts: Activations) -> dict:
-    "What lies beside the rows."
-    found = dict(labels=acts.labels, directions=acts.directions, bias=acts.bias, group=acts.group)
-    return {name: v for name, v in found.items() if v is not None}
-
-
-def extract_images(model: str, images, folder, places=(None,), checkpoint=None, limit: int | None = None,
-                   device='auto', batch_size: int = 32, data: dict | None = None, bad_images: str = 'stop',
-                   **model_kwargs) -> Path:
-    "A store of the tokens of a timm model after some of its blocks; None: the final ones."
-    acts = {}
-    for block in places or (None,):
-        name = 'final' if block is None else f'blocks.{block}'
-        acts[name] = image_tokens(model, images, checkpoint, batch_size, device, limit, block=block, data=data,
-                                  bad_images=bad_images, **model_kwargs)
-    first = next(iter(acts.values()))
-    grids = {a.grid for a in acts.values()}
+def plan_images(model: str, images, places=(None,), checkpoint=None, limit: int | None = None, device='auto',
+                data: dict | None = None, bad_images: str = 'stop', **model_kwargs) -> ImagePlan:
+    "Everything but the running of the network; a place is a number of blocks, None the final tokens."
+    dev, root = pick_device(device), Path(images).expanduser()
+    files, labels, names = image_files(root, limit)
+    files, labels, left_out = leave_out_bad(files, labels, root) if bad_images == 'leave out' else (files, labels, '')
+    name, how = named_model(model, model_kwargs)
+    net = build_model(name, checkpoint, **how).to(dev)
+    nets = {'final' if block is None else f'blocks.{block}': net if block is None else first_blocks(net, block)
+            for block in places or (None,)}
+    frame, mean, std, config = framing(net, data)
+    photos = Photos(files, frame, gray=len(mean) == 1)
+    looks = {place: first_look(cut, photos, mean, std, dev) for place, cut in nets.items()}
+    grids = {look.grid for look in looks.values()}
     if len(grids) > 1:
         raise ValueError(f"place: expected places whose images have one grid of tokens; got {sorted(grids)}")
-    net = build_model(model, checkpoint, **model_kwargs)
+    look = next(iter(looks.values()))
+    note = '; '.join(filter(None, [look.note, left_out]))
+    return ImagePlan(str(model), root, nets, photos, mean, std, look, config, labels, names, note, dev)
 
-    def blocks():
-        for name, a in acts.items():
-            raw = a.raw()
-            for x in raw.split(2**14):
-                yield {name: x}
-    sizes = {name: (*a.A.shape, np.float16 if a.tokens is not None and a.tokens.dtype == torch.float16 else np.float32)
-             for name, a in acts.items()}
-    about = dict(kind='images', model=str(model), grid=list(first.grid), prefix=first.prefix, names=list(first.names),
-                 note=first.note, pictures=pictures_told(net, images, limit, data))
-    tensors = tensors_beside(first)
-    if len(acts) > 1 or None not in (places or (None,)):
-        tensors = {name: v for name, v in tensors.items() if name not in ('directions', 'bias')}
-    return write_store(folder, blocks(), sizes, about, tensors)
+
+# %% ../nbs/A16_stores.ipynb #57a00040
+def pictures_told(plan: ImagePlan) -> dict:
+    "The names of the pictures, and how the network frames them."
+    config = {name: list(v) if isinstance(v, tuple) else v for name, v in plan.config.items()}
+    root, files = plan.given.resolve(), [Path(file).resolve() for file in plan.photos.files]
+    names = [str(file.relative_to(root) if file.is_relative_to(root) else file) for file in files]
+    return dict(root=str(root), files=names, config=config, gray=len(plan.mean) == 1)
+
+
+def image_batches(plan: ImagePlan, batch_size: int, half: bool, first: int = 0):
+    "The tokens of images from number `first` on; `TooFine` where half precision is asked for and would change them."
+    images, starts = framed_batches(plan.photos, batch_size, first), range(first, len(plan.photos), batch_size)
+    for start, x in zip(progress(starts, 'images to tokens'), images):
+        x, files = (x - plan.mean) / plan.std, plan.photos.files[start:start + len(x)]
+        found = {place: tokens_of(net, x, files, device=plan.device) for place, net in plan.nets.items()}
+        if half and any(compact(tokens).dtype != torch.float16 for tokens in found.values()):
+            raise TooFine
+        yield {place: tokens.flatten(0, 1) for place, tokens in found.items()}
+
+
+def image_work(plan: ImagePlan, batch_size: int, half: bool) -> Work:
+    "What there is to write of images."
+    h, w = plan.look.grid
+    about = dict(kind='images', model=plan.model, grid=[h, w], prefix=0, names=list(plan.names), note=plan.note,
+                 pictures=pictures_told(plan))
+    weights = {place: name_of_weights(net)['weights'] for place, net in plan.nets.items()}
+    provenance = dict(model=plan.model, weights=weights, images=fingerprint(plan.photos.files, plan.given),
+                      batch_size=batch_size, device=plan.device.type, versions=versions())
+    tensors = dict(labels=plan.labels)
+    if list(plan.nets) == ['final'] and plan.look.directions is not None:
+        tensors['directions'] = plan.look.directions
+        tensors |= {} if plan.look.bias is None else dict(bias=plan.look.bias)
+
+    def batches(first):
+        return image_batches(plan, batch_size, half, first)
+    return Work(batches, len(plan.photos), h * w, batch_size, about, provenance, tensors)
+
+
+def extract_images(plan: ImagePlan, folder, batch_size: int = 32, **how) -> Path:
+    "A store of the tokens of a network after some of its blocks; `how` is for `write_store`."
+    folder = folder_of(folder)
+    begun = read_about(folder)['places'].values() if is_unfinished(folder) else ()
+    if 'float32' not in [place['dtype'] for place in begun]:
+        try:
+            return write_store(folder, image_work(plan, batch_size, True), 'float16', **how)
+        except TooFine:
+            remove_store(folder)
+    return write_store(folder, image_work(plan, batch_size, False), 'float32', **how)
 
 # %% ../nbs/A16_stores.ipynb #57a00027
 class TextPlan(NamedTuple):
@@ -438,21 +516,29 @@ def groups_of(document: Int[Tensor, ' m'], least: int = 20) -> Int[Tensor, ' m']
     return torch.arange(len(document)) // max(len(document) // 100, 1)
 
 
-def extract_texts(plan: TextPlan, folder, batch_size: int = 32, progress: bool | None = None) -> Path:
-    "A store of what a language model has at some places."
+def text_work(plan: TextPlan, batch_size: int, progress: bool | None) -> Work:
+    "What there is to write of texts."
     net, m, per = plan.lm.model, len(plan.ids), int(plan.keep.sum())
     keep = plan.keep.expand(plan.ids.shape)
 
-    def batches():
-        return activation_batches(net, plan.ids, keep, plan.places, batch_size, progress, tokenizer=plan.lm.tokenizer)
-    first = next(activation_batches(net, plan.ids[:1], keep[:1], plan.places, 1, False))
-    sizes = {place: (m * per, x.shape[1]) for place, x in first.items()}
+    def batches(first):
+        return activation_batches(net, plan.ids[first:], keep[first:], plan.places, batch_size, progress,
+                                  tokenizer=plan.lm.tokenizer)
     about = dict(kind='texts', model=plan.lm.name, grid=[1, per], prefix=0, names=[],
                  note=f'contexts of {plan.ids.shape[1]} tokens',
                  pieces={str(t): piece for t, piece in pieces_of(plan.lm.tokenizer, plan.ids).items()})
+    provenance = dict(model=plan.lm.name, weights=content_key(**net.state_dict()), places=plan.places,
+                      texts=content_key(ids=plan.ids, keep=plan.keep), batch_size=batch_size,
+                      device=next(net.parameters()).device.type, versions=versions())
     number = plan.document.unique(return_inverse=True)[1]
     tensors = dict(labels=number, group=groups_of(number), ids=plan.ids, keep=plan.keep)
-    return write_store(folder, batches(), sizes, about, tensors)
+    return Work(batches, m, per, batch_size, about, provenance, tensors)
+
+
+def extract_texts(plan: TextPlan, folder, batch_size: int = 32, progress: bool | None = None, **how) -> Path:
+    "A store of what a language model has at some places; `how` is for `write_store`."
+    return write_store(folder, text_work(plan, batch_size, progress), **how)
+
 
 # %% ../nbs/A16_stores.ipynb #57a00032
 def look_at(data: str, place: str | None = None) -> Found:
@@ -480,12 +566,14 @@ def look_at(data: str, place: str | None = None) -> Found:
 def look_at_folder(path: Path, place: str | None) -> Found:
     "The same for a folder."
     if not is_store(path):
-        what = 'a model' if (path/'model.safetensors').is_file() else f'a folder without {STORE}'
+        what = 'a model' if (path/'model.safetensors').is_file() else f'a folder without {MANIFEST}'
         raise ValueError(f"data: expected a store of activations, as `archsae extract` writes it; got {what}, "
                          f"{str(path)!r}")
     told = read_about(path)
-    chosen = told['places'][choose_place(told['places'], place, path)]
-    n, d = npy_shape(path/chosen['file'])
+    if not told['complete']:
+        raise ValueError(f"data: expected a whole store; got {str(path)!r}, whose extraction was interrupted after "
+                         f"{told['rows']:,} rows: the same command goes on with it")
+    n, d = told['places'][choose_place(told['places'], place, path)]['shape']
     what = f"{told['kind']} through {told.get('model', 'a network')}"
     return Found('store', (n, d), tuple(told['places']), f'{path.name}: {n:,} tokens of {d:,} dimensions, {what}')
 

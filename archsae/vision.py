@@ -579,18 +579,22 @@ def check_features(net, tokens: Float[Tensor, 'b t d'], files: list):
                          f"{len(files)} images looked at, the first {written(files[bad[0]])}{hint}")
 
 
+def tokens_of(net, x: Float[Tensor, 'b c h w'], files: list, prefix=False, device='cpu') -> Float[Tensor, 'b t d']:
+    "The tokens of some normalised images, in float32 on the CPU; `files` are for messages."
+    with torch.inference_mode():
+        tokens, _, before = model_tokens(net, features_of(net, x, device), tuple(x.shape[2:]))
+        check_features(net, tokens, files)
+        keep = kept_prefix(prefix_kinds(net, before), prefix) + list(range(before, tokens.shape[1]))
+        tokens = tokens if len(keep) == tokens.shape[1] else tokens[:, keep]
+        return tokens.float().cpu()
+
+
 def extract(net, photos: Photos, mean: Float[Tensor, 'c 1 1'], std: Float[Tensor, 'c 1 1'], batch_size: int = 32,
             prefix=False, device='cpu', first: int = 0):
     "The tokens (b, t, d) of all images from `first` on, in batches, in float32 on the CPU."
     images, starts = framed_batches(photos, batch_size, first), range(first, len(photos), batch_size)
     for start, x in zip(progress(starts, 'images to tokens'), images):
-        with torch.inference_mode():
-            tokens, _, before = model_tokens(net, features_of(net, (x - mean) / std, device), tuple(x.shape[2:]))
-            check_features(net, tokens, photos.files[start:start + len(x)])
-            keep = kept_prefix(prefix_kinds(net, before), prefix) + list(range(before, tokens.shape[1]))
-            tokens = tokens if len(keep) == tokens.shape[1] else tokens[:, keep]
-            tokens = tokens.float().cpu()
-        yield tokens
+        yield tokens_of(net, (x - mean) / std, photos.files[start:start + len(x)], prefix, device)
 
 # %% ../nbs/11_vision.ipynb #616d9b4f
 class TooFine(StartOver):

@@ -325,8 +325,8 @@ def test_from_photos_to_another_process(shell, rows):
     assert (rows/'report/report.html').read_text().count('data:image/png') == 2
     code, told = asked('export', 'model', '--to', 'sae-lens', '--out', 'theirs')
     assert code == 0 and told['difference'] < 1e-4
-    use = ("import archsae, numpy; m = archsae.load('model'); raw = numpy.load('store/final.npy'); "
-           "print(m(m.from_raw(raw)).codes.shape)")
+    use = ("import archsae; from safetensors.torch import load_file; m = archsae.load('model'); "
+           "raw = load_file('store/final-00000.safetensors')['activations']; print(m(m.from_raw(raw)).codes.shape)")
     r = shell('python', '-c', use, cwd=rows)
     assert r.stdout.strip() == 'torch.Size([588, 16])', r.stderr
 
