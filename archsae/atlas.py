@@ -933,6 +933,11 @@ def own_columns(columns, k: int) -> dict:
     return found
 
 # %% ../nbs/40_atlas.ipynb #40a00074
+def without_folders(text: str) -> str:
+    "A text whose paths are names only: a site is shown to others, whom the folders of this machine do not concern."
+    return re.sub(r'(?:\b[A-Za-z]:)?[\\/](?:[^\\/:,]+[\\/])+', '', text)
+
+
 def facts_of(work: Work, layout: str, runs: list) -> dict:
     "What the page says of itself."
     from archsae import __version__
@@ -942,8 +947,9 @@ def facts_of(work: Work, layout: str, runs: list) -> dict:
     dead = int((work.columns['rate'].values == 0).sum())
     return dict(
         model=str(sae).split('\n')[0][:300],
-        record={printable(name, 60): as_cell(value) for name, value in plain.items()},
-        source=printable(scene.source or 'given activations', 200), note=printable(scene.note, 400),
+        record={printable(name, 60): as_cell(without_folders(v) if isinstance(v, str) else v)
+                for name, v in plain.items()},
+        source=printable(without_folders(scene.source) or 'given activations', 200), note=printable(scene.note, 400),
         tokens=len(scene.rows), items=len(scene.labels), shown=len(work.shown),
         r2=None if not np.isfinite(work.fired.r2) else round(work.fired.r2, 4),
         l0=round(len(work.fired.token) / len(scene.rows), 2),

@@ -217,6 +217,30 @@ def test_an_item_shows_which_atoms_fire_where(visit, photos):
     page.wait_for_selector('.picture-stage .heat')
 
 
+def test_words_around_a_peak_find_an_atom(visit, texts):
+    "Also those that are not among the few tokens of its label."
+    index = data_of(texts, 'index')
+    atom, word = next((i, word) for i, parts in enumerate(index['tokens']) for word in ''.join(parts).lower().split()
+                      if len(word) > 4 and word not in index['labels'][i].lower())
+    page = visit(texts)
+    page.locator('#search').fill(word)
+    page.wait_for_selector(f'.row[data-atom="{atom}"]')
+
+
+def test_the_map_draws_no_more_pixels_than_it_shows(visit, photos):
+    "Out of sight too, where the library would by itself take as many as the window has."
+    page = visit(photos)
+    page.wait_for_selector('body.drawn')
+    both = "[map.plot.get('renderer').canvas, document.getElementById('plot')]"
+    sizes = f'() => {both}.map((c) => [c.width, c.height])'
+    hidden, shown = page.evaluate(sizes)
+    assert hidden == shown and shown[0] < 900
+    page.set_viewport_size(dict(width=1000, height=700))
+    page.wait_for_function(f"() => ({sizes})()[1][1] < {shown[1]}")
+    hidden, shown = page.evaluate(sizes)
+    assert hidden == shown
+
+
 def test_texts(visit, texts):
     page = visit(texts)
     page.locator('.row').first.click()

@@ -3,7 +3,7 @@
 const map = (() => {
   const { data } = atlas, { make } = draw;
   const STEPS = 64;
-  let plot = null, create = null, marked = null, x, y;
+  let plot = null, create = null, renderer = null, marked = null, x, y;
 
   const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const hex = (c) => `#${c.map((v) => v.toString(16).padStart(2, '0')).join('')}`;
@@ -41,12 +41,16 @@ const map = (() => {
   function fit() {
     const size = look();
     if (!size.width || !size.height) return null;
-    if (plot) return plot.set(size);
-    return begin(size);
+    if (!plot) return begin(size);
+    renderer.resize(size.width, size.height);
+    return plot.set(size);
   }
 
+  // The library draws out of sight first, by default on as many pixels as the window has; the map needs its own only.
   async function begin(size) {
-    plot = create({ canvas: document.getElementById('plot'), ...size, pointSize: pointSize(), pointSizeSelected: 4, pointOutlineWidth: 2, opacity: .9,
+    renderer = window.createScatterplot.createRenderer({ canvas: document.createElement('canvas') });
+    renderer.resize(size.width, size.height);
+    plot = create({ renderer, canvas: document.getElementById('plot'), ...size, pointSize: pointSize(), pointSizeSelected: 4, pointOutlineWidth: 2, opacity: .9,
       colorBy: 'valueA', pointColor: palette(), pointColorActive: style('--active'), pointColorHover: style('--active'), backgroundColor: style('--map'),
       cameraDistance: whole(size), lassoOnLongPress: false, showReticle: false, deselectOnEscape: false, deselectOnDblClick: false, mouseMode: 'panZoom', ...density() });
     plot.subscribe('pointOver', over);

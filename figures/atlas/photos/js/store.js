@@ -79,7 +79,8 @@ const atlas = (() => {
       column.range = range(column);
     }
     data.column = Object.assign(Object.create(null), Object.fromEntries(data.columns.map((c) => [c.key, c])));  // no key but ours
-    data.words = data.labels.map((label) => label.toLowerCase());
+    const around = (i) => (data.tokens.length ? data.tokens[i].join('') : '');  // where a text switches it on most
+    data.words = data.labels.map((label, i) => `${label} ${around(i)}`.toLowerCase());
     return data;
   }
 
