@@ -481,7 +481,7 @@ class Activations:
             self, A=A, mean=mean, std=std,
             image=torch.arange(len(which)).repeat_interleave(per),
             labels=self.labels[which],
-            pixels=torch.utils.data.Subset(self.pixels, which.tolist()),
+            pixels=None if self.pixels is None else torch.utils.data.Subset(self.pixels, which.tolist()),
             held_out=None if self.held_out is None else self.held_out[which],
             group=None if self.group is None else self.group[which],
             tokens=tokens if on_disk else None,

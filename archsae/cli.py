@@ -430,10 +430,21 @@ def chosen(s: dict, n: int, d: int) -> dict:
     return why
 
 
+def things_of(acts) -> str:
+    "What belongs together in activations, as people call it."
+    from archsae.reports import has_pictures, has_text
+
+    if has_text(acts):
+        return 'contexts'
+    if has_pictures(acts):
+        return 'images'
+    return 'groups' if len(acts.A) > len(acts.labels) else 'rows'
+
+
 def announce(talk: Talk, s: dict, why: dict, parts: list):
     "What will be done, and why."
     train, test = parts
-    things = 'images or contexts' if len(train.A) > len(train.labels) else 'rows'
+    things = things_of(train)
     talk.fact('data', f'{len(train.A):,} tokens of {train.A.shape[1]:,} dimensions to learn from', train.source)
     talk.fact('held out', f"{s['held_out']:.0%}: {len(test.A):,} tokens", f'{len(test.labels):,} whole {things}')
     talk.fact('kind', s['kind'], KINDS[s['kind']])
@@ -443,7 +454,7 @@ def announce(talk: Talk, s: dict, why: dict, parts: list):
     if s['kind'] != 'stable':
         talk.fact('steps', *steps_told(s, len(train.A)))
     if len(train.labels) < 200 and len(train.A) > len(train.labels):
-        talk.note(f'{len(train.labels)} images or contexts are few to learn from: atoms may be those of single ones')
+        talk.note(f'{len(train.labels)} {things} are few to learn from: atoms may be those of single ones')
 
 
 def steps_told(s: dict, n: int) -> tuple[str, str]:
@@ -483,14 +494,14 @@ def numbers_of(model, train, test) -> dict:
 
 def hints(folder: Path, s: dict) -> list:
     "What to do next; a second model has all settings of the first."
-    found = [f'archsae show {folder} 0', f'archsae report {folder} --out {folder}-report']
+    found = [f'archsae show {folder}', f'archsae report {folder} --out {folder}-report']
     again = f'archsae fit --config {folder}/run.toml'
     if s['kind'] == 'stable' and not s['trust']:  # another seed would give the same
         found.append(f'{again} --trust --out {folder}-trust   # which atoms would other data give too?')
     elif not s['trust']:
         found.append(f"{again} --seed {s['seed'] + 1} --out {folder}-seed{s['seed'] + 1}")
         found.append(f"archsae report {folder} {folder}-seed{s['seed'] + 1} --out both   # which atoms do both have?")
-    return [*found, f'python: archsae.load({str(folder)!r})']
+    return [*found, f'python: model = archsae.load({str(folder)!r}); model(model.from_raw(rows)).codes']
 
 # %% ../nbs/41_cli.ipynb #c1100076
 UNFINISHED = 'unfinished'
@@ -906,7 +917,7 @@ def say_what(talk: Talk, kept: list, acts):
                  dimensions=k.model.get_dictionary().shape[1]) for k in kept]
     for row in told:
         talk.fact('model', row['model'], f"{row['kind']}, {row['atoms']:,} atoms of {row['dimensions']:,} dimensions")
-    talk.fact('data', f'{len(acts.A):,} tokens of {len(acts.labels):,} images, contexts or rows', acts.source)
+    talk.fact('data', f'{len(acts.A):,} tokens of {len(acts.labels):,} {things_of(acts)}', acts.source)
     talk.answer(models=told, tokens=len(acts.A), items=len(acts.labels))
 
 
@@ -1072,13 +1083,14 @@ def cost_of_atlas(kept: list, acts, items: int, lm) -> tuple[dict, str]:
             seconds += each * (pages - m)
             disk += size_of_folder(site/'sprites') * (pages / m - 1)
     seconds += codes_cost(kept, acts, few) + map_cost(models[0].get_dictionary())
-    cost = dict(seconds=seconds, bytes=resident() + 8 * acts.A.nbytes // 4, disk=int(disk), pages=pages)
+    cost = dict(seconds=seconds, bytes=resident() + 8 * acts.A.nbytes // 4, disk=int(disk), pages=pages,
+                things=things_of(acts))
     return cost, f'measured on {m} of them'
 
 
 def say_atlas_cost(talk: Talk, cost: dict, how: str):
     "How many pages there would be, and what they take."
-    talk.fact('pages', f"{talk.facts['models'][0]['atoms']:,} of atoms, {cost['pages']:,} of images or contexts")
+    talk.fact('pages', f"{talk.facts['models'][0]['atoms']:,} of atoms, {cost['pages']:,} of {cost['things']}")
     talk.fact('disk', f"about {size_text(cost['disk'])}")
     say_cost(talk, cost, how)
 
@@ -1125,7 +1137,7 @@ def list_atoms(talk: Talk, kept, c, count: int = 20):
     rows = {row['atom']: row for row in c.atoms()}
     order, share = by_energy(c)
     best = [rows[i] | dict(energy=share[i].item()) for i in order[:count]]
-    talk.line(f"{'atom':>6}{'energy':>9}{'tokens':>9}{'images':>9}{'comes back':>12}")
+    talk.line(f"{'atom':>6}{'energy':>9}{'tokens':>9}{things_of(c.acts):>9}{'comes back':>12}")
     for row in best:
         recurs = f"{row['recurs']:.2f}" if 'recurs' in row else '–'
         talk.line(f"{row['atom']:>6}{row['energy']:>9.1%}{row['tokens']:>9.1%}{row['images']:>9.1%}{recurs:>12}")
@@ -1137,7 +1149,7 @@ def list_atoms(talk: Talk, kept, c, count: int = 20):
 def say_atom(talk: Talk, facts, c):
     "The facts of an atom, in lines."
     talk.fact('atom', facts.atom, f'of {c.codes.width:,}')
-    talk.fact('fires', f'on {facts.tokens:.2%} of tokens, in {facts.images:.1%} of images or contexts')
+    talk.fact('fires', f'on {facts.tokens:.2%} of tokens, in {facts.images:.1%} of {things_of(c.acts)}')
     talk.fact('strength', f'{facts.strength:.2f} where it fires, {facts.largest:.2f} at most')
     if facts.recurs is not None:
         talk.fact('trust', f'comes back in other data with probability {facts.recurs:.2f}')

@@ -196,7 +196,8 @@ def cut_stream(encoded: list, room: int, end: int | None, context: int) -> list:
     between = [] if end is None else [end]
     stream = [i for ids in encoded for i in (*ids, *between)]
     if len(stream) < room:
-        raise ValueError(f"texts: expected at least one context of {context} tokens; got {len(stream)} tokens")
+        raise ValueError(f"texts: expected at least one context of {context} tokens; got {len(stream)} tokens; give a "
+                         "smaller context, or packing='each' for a context of its own for each text")
     return [stream[i:i + room] for i in range(0, len(stream) - room + 1, room)]
 
 # %% ../nbs/24_language.ipynb #972ba5be

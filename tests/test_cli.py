@@ -123,13 +123,33 @@ def test_a_stable_dictionary_is_exported_with_an_encoder_that_says_its_price(row
     assert code == 2 and 'expected a model without one' in told['error']
 
 
-def test_the_next_command_keeps_the_settings(rows, capsys):
-    "What fit says to type next makes a second model of the same kind, of which only the seed differs."
-    assert main(['fit', 'acts.npy', '--kind', 'topk', '--out', 'model', *SHORT]) == 0
-    said = next(line for line in capsys.readouterr().out.splitlines() if '--seed 1' in line)
-    assert asked(*said.split()[1:])[0] == 0
-    a, b = (tomllib.loads((rows/name/'run.toml').read_text())['fit'] for name in ('model', 'model-seed1'))
-    assert b == a | dict(seed=1)
+@pytest.mark.parametrize('kind', ['topk', 'stable'])
+def test_what_fit_says_to_type_next_works(rows, capsys, kind):
+    "Each of its commands, one after the other; a second model is of the same kind, and only what is named differs."
+    assert main(['fit', 'acts.npy', '--kind', kind, '--out', 'model', *SHORT]) == 0
+    said = [line.removeprefix('next').strip() for line in capsys.readouterr().out.splitlines()]
+    commands = [line.partition('#')[0].split()[1:] for line in said if line.startswith('archsae ')]
+    assert len(commands) == 4 - (kind == 'stable')
+    for argv in commands:
+        code, told = asked(*argv)
+        assert code == 0, (argv, told)
+    changed = dict(seed=1) if kind == 'topk' else dict(trust=6)
+    another = 'model-seed1' if kind == 'topk' else 'model-trust'
+    a, b = (tomllib.loads((rows/name/'run.toml').read_text())['fit'] for name in ('model', another))
+    assert b == a | changed
+    use = next(line.removeprefix('python: ') for line in said if line.startswith('python: '))
+    rows_of_it = torch.from_numpy(np.load('acts.npy')).flatten(0, 1)
+    exec(use.replace('; model(', '; found = model('), names := dict(archsae=archsae, rows=rows_of_it))
+    assert names['found'].shape == (1600, 24)
+
+
+@pytest.mark.parametrize('data, things', [('digits', 'images'), ('acts.npy', 'groups')])
+def test_things_are_called_what_they_are(rows, capsys, data, things):
+    few = ['--limit', 300] if data == 'digits' else []
+    assert main(['fit', data, *few, '--out', 'model', *SHORT]) == 0
+    assert f'whole {things})' in capsys.readouterr().out
+    assert main(['show', 'model']) == 0
+    assert things in capsys.readouterr().out.splitlines()[0]
 
 
 def test_double_precision_is_welcome(rows):
@@ -332,7 +352,7 @@ def test_from_photos_to_another_process(shell, rows):
 
 
 @pytest.mark.skipif(bool(absent('minilm')), reason=absent('minilm') or 'there')
-def test_from_a_text_to_contexts(rows):
+def test_from_a_text_to_contexts(rows, capsys):
     model, texts = in_data('minilm', 'minilm_l6', 'wikitext2')
     code, told = asked('extract', 'text', model, texts/'wikitext2_valid.txt', '--limit', 24, '--context', 32,
                        '--place', 'blocks.2', '--out', 'store')
@@ -340,6 +360,8 @@ def test_from_a_text_to_contexts(rows):
     assert asked('fit', 'store', '--stable', '-k', 12, '--active', 3, '--out', 'model')[0] == 0
     code, told = asked('show', 'model', 1, '--count', 2)
     assert code == 0 and told['contexts'][0]['values'] and ''.join(told['contexts'][0]['words']).strip()
+    capsys.readouterr()
+    assert main(['show', 'model']) == 0 and 'contexts' in capsys.readouterr().out.splitlines()[0]
     code, told = asked('extract', 'text', model, texts/'wikitext2_valid.txt', '--place', 'blocks.7', '--out', 'x')
     assert code == 2 and 'from 0 to 5' in told['error']
 
