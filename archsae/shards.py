@@ -541,7 +541,7 @@ class Feed(IterableDataset):
         if self.next >= len(self):
             self.done_with(list(self._pools))
             raise StopIteration
-        batch = self.store[self.numbers(self.next)]
+        batch = self.store.read(self.numbers(self.next))
         self.next += self.stride
         return batch
 
@@ -572,7 +572,8 @@ class Feed(IterableDataset):
         "Let the system take back the pages of pools."
         for number in pools:
             self._pools.pop(number)
-            self.store.advise(self.order.spans(self._runs, number), wanted=False)
+        if pools:
+            self.store.advise([(0, self.order.n)], wanted=False)  # with the pages around each run
 
     def identity(self) -> dict:
         "What decides which batches there are."
@@ -602,7 +603,7 @@ class ActivationStore:
     folder : with `manifest.json`, as `ActivationStore.writer` or `archsae extract` makes it
     place : which matrix, where the store has several
     buffer : bytes of rows that are shuffled together
-    run : neighbouring rows that are read together
+    run : neighbouring rows that are read together; so many that 1024 runs fill the buffer where not given, 256 at most
 
     Attributes
     ----------
@@ -618,7 +619,7 @@ class ActivationStore:
     ValueError : a store that is damaged, unfinished, or has no such place; it says what is wrong
     """
 
-    def __init__(self, folder, place: str | None = None, *, buffer: int = 2**28, run: int = 256):
+    def __init__(self, folder, place: str | None = None, *, buffer: int = 2**28, run: int | None = None):
         self.folder = folder_of(folder)
         self.manifest = check_store(self.folder)
         if not self.manifest['complete']:
@@ -627,7 +628,8 @@ class ActivationStore:
         self.places = tuple(self.manifest['places'])
         self.place = check_choice('place', self.places[0] if place is None and len(self.places) == 1 else place,
                                   self.places)
-        self.buffer, self.run = check_positive('buffer', buffer), check_positive('run', run)
+        self.buffer = check_positive('buffer', buffer)
+        self.run = run if run is None else check_positive('run', run)
         about = self.manifest['places'][self.place]
         self.shape, self.dtype = tuple(about['shape']), KINDS[about['dtype']][1]
         self.mean, self.var = (torch.tensor(about[name], dtype=torch.float64) for name in ('mean', 'var'))
@@ -736,16 +738,28 @@ class ActivationStore:
     def __getitem__(self, which) -> Float[Tensor, '... d']:
         if isinstance(which, tuple):
             raise ValueError(f"which: expected rows, by numbers, a slice or a mask; got {shown(which)}")
+        if isinstance(which, Tensor) and which.ndim == 1 and len(which) > 256 and which.dtype == torch.long:
+            return torch.cat([self[some] for some in which.split(256)])  # each row takes some pages with it
+        x, spans = self.read(which), [(0, len(self))]
+        if isinstance(which, slice):
+            first, stop, step = which.indices(len(self))
+            spans = [(first, stop)] if step == 1 and first < stop else spans
+        self.advise(spans, wanted=False)  # a page that was looked at stays in the process otherwise
+        return x
+
+    def read(self, which) -> Float[Tensor, '... d']:
+        "Rows, as this store or this view gives them."
         A = self.mapping(False)
-        if isinstance(which, Tensor) and which.dtype == torch.long and which.ndim == 1:
+        in_torch = isinstance(which, Tensor) and which.dtype == torch.long and which.ndim == 1
+        if in_torch and len(which) and which.min() >= 0:
             x = A.index_select(0, which)  # twice as fast as A[which]
         else:
             x = A[which]
-        x = self.as_seen(x.clone() if x.untyped_storage().data_ptr() == A.untyped_storage().data_ptr() else x)
-        if isinstance(which, slice):
-            first, stop, step = which.indices(len(self))
-            self.advise([(first, stop)] if step == 1 and first < stop else [], wanted=False)
-        return x
+        return self.as_seen(x.clone() if x.untyped_storage().data_ptr() == A.untyped_storage().data_ptr() else x)
+
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        "All rows in memory, for what knows no stores."
+        return self[:].numpy().astype(dtype or np.float32)
 
     def as_seen(self, x: Float[Tensor, '... d']) -> Float[Tensor, '... d']:
         "Rows as this store or this view gives them."
@@ -783,8 +797,9 @@ class ActivationStore:
         if check_flag('drop_last', drop_last) and n // world < batch_size:
             raise ValueError(f"batch_size: expected at most {n // world}, the rows of a process; got {batch_size}")
         row = self.shape[1] * self.dtype.itemsize
-        run = min(self.run, n)
-        pool = max(self.buffer // (row * run), 1) * run
+        most = max(self.buffer // row, 1)
+        run = min(self.run or min(max(most // 1024, 1), 256), n)
+        pool = max(most // run, 1) * run
         order = Order(n, run, pool, check_whole('seed', seed), check_whole('epoch', epoch), rank, world)
         return Feed(self, batch_size, order, drop_last)
 
