@@ -32,6 +32,8 @@ _OFFERED = {
     'stability': ('match_atoms', 'pairwise', 'stability', 'stability_null'),
     'steering': ('ablate', 'steer'),
     'atlas': ('atlas',),
+    'scaling': ('Team',),
+    'shards': ('ActivationStore',),
     'concepts': ('concepts_of', 'heat_map', 'top_images'),
     'transcoder': ('SAEConfig', 'Transcoder'),
     'crosslayer': ('CLTConfig', 'CrossLayerTranscoder'),
@@ -100,6 +102,8 @@ if TYPE_CHECKING:
     from archsae.sources import load_source as load_source
     from archsae.stability import match_atoms as match_atoms, pairwise as pairwise
     from archsae.stability import stability as stability, stability_null as stability_null
+    from archsae.scaling import Team as Team
+    from archsae.shards import ActivationStore as ActivationStore
     from archsae.stable import stable_dictionary as stable_dictionary
     from archsae.steering import ablate as ablate, steer as steer
     from archsae.training import evaluate as evaluate, fit as fit, fit_many as fit_many, train_sae as train_sae

@@ -336,7 +336,6 @@ add('hull.project_rows', W=real(K, P, free=True, finite=False))
 add('hull.tangent_rows', W=mixtures(K, P, free=True, finite=False))
 add('hull.certify_convex', x=real(D), C=real(P, D, seed=1))
 add('hull.certify_conic', x=real(D), C=real(P, D, seed=1))
-add('hull.nearest_mixture', D=real(K, D), C=real(P, D, seed=1), tol=Number(1e-3, least=0), loose='mixtures may differ')
 add('hull.hull_distance', D=real(K, D), C=real(P, D, seed=1), tol=Number(1e-3, least=0), weights=Flag())
 add('hull.ArchetypalDictionary', points=real(P, D, free=True), nb_concepts=Count(K),
     generator=made(torch.Generator, 'a', 3, [], True))
@@ -945,6 +944,7 @@ LEFT_OUT = {
     'vision.image_tokens': 'reads pictures by a network',
     'sources.load_source': 'trains or reads a network',
     'stores.open_activations': 'reads files and folders; see nbs/A16_stores.ipynb',
+    'scaling.Team*': 'joins processes; see nbs/44_scaling.ipynb and test_scaling.py',
     'shards.ActivationStore*': 'reads and writes folders; see nbs/A19_shards.ipynb and test_shards.py',
     'lorsa.Lorsa.hidden_in': 'called by training with a batch that is checked',
     'checkpoints.*': 'takes models and files; see the tests of files',
