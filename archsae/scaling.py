@@ -36,6 +36,7 @@ from archsae.relaxation import RelaxedArchetypalDictionary
 from archsae.runs import Checkpoints, FirstInterrupt, packed, unpacked
 from archsae.sae import SAE, BatchTopKSAE, JumpSAE, PreCodes, TopKSAE, as_tokens, linear_parts
 from archsae.pursuit import OMPSAE
+from archsae.shards import MANIFEST, ActivationStore, check_store
 from archsae.stable import Free, Sums, code_sums, mean_tree
 from archsae.training import (
     Batches, Crew, EpochLog, FiringTracker, Run, SAEObjective, SteeredL0, Step, Tally, count_rows, fired_atoms,
@@ -732,6 +733,23 @@ def sums_of_all(sums: Sums, along: Along) -> Sums:
     "What a step of least squares has to know of the rows of all processes."
     return Sums(along.sum(sums.ZZ), along.sum(sums.ZA))
 
+# %% ../nbs/44_scaling.ipynb #s4495ee1f
+def join_stores(parts: list, folder: Path, dtype, provenance: dict, about: dict, block: int = 2**14):
+    "One store of the rows of several, which go."
+    stores = [{place: ActivationStore(part, place) for place in places_in(part)} for part in parts]
+    with ActivationStore.writer(folder, dtype=dtype, provenance=provenance, about=about) as writer:
+        for by_place in stores:
+            n = len(next(iter(by_place.values())))
+            for i in range(0, n, block):
+                writer.add({place: store[i:i + block] for place, store in by_place.items()})
+    for part in parts:
+        shutil.rmtree(part)
+
+
+def places_in(folder: Path) -> list:
+    "The matrices of a store."
+    return list(check_store(folder)['places'])
+
 # %% ../nbs/44_scaling.ipynb #s44dfb431
 class Team:
     """The processes that train one model: its latents in parts, and the rows of each batch.
@@ -904,6 +922,38 @@ class Team:
                           tokens=self.world.count(len(A), A.device), sizes=tree.sizes[1:k + 1].tolist(),
                           parent=(tree.parent[1:k + 1] - 1).clamp_min(-1).tolist())
         return sae.eval()
+
+    def write(self, folder, blocks, *, dtype='float32', provenance: dict | None = None,
+              about: dict | None = None) -> ActivationStore:
+        """One store of the rows that each process makes, those of the first process first.
+
+        Parameters
+        ----------
+        folder : without a store, on a disk that all processes see
+        blocks : of this process, one after another: (n, d) rows, or dicts place -> rows
+        dtype, provenance, about : as in `ActivationStore.writer`, the same in each process
+
+        Returns
+        -------
+        The whole store.
+
+        Raises
+        ------
+        ValueError : a folder with a store, or rows that are not finite
+        """
+        folder = Path(folder)
+        if (folder/MANIFEST).exists():
+            raise ValueError(f"folder: expected one without a store; got {str(folder)!r}")
+        parts = [folder/f'part-{i:05d}' for i in range(self.world.size)]
+        provenance, about = provenance or {}, about or {}
+        with ActivationStore.writer(parts[self.world.index], dtype=dtype, provenance=provenance) as writer:
+            for x in blocks:
+                writer.add(x)
+        self.wait()
+        if self.first:
+            join_stores(parts, folder, dtype, provenance, about)
+        self.wait()
+        return ActivationStore(folder, places_in(folder)[0])
 
 # %% ../nbs/44_scaling.ipynb #s44ceaa13
 class Job(NamedTuple):

@@ -130,12 +130,14 @@ def sums(team, folder):
     whole = code_sums(A, D, 4)
     parts = sums_of_all(code_sums(A[team.world.share(len(A))], D, 4), team.world)
     alone, stable = stable_dictionary(rows, K, 4, progress=False), team.stable_dictionary(own, K, 4)
+    store = team.write(folder/'store', own.split(100))
     points, points_of_parts = kmeans_blocks(rows, 30, 1), team.distil(own, 30, 1)
     return dict(
         sums=max((a - b).abs().max().item() for a, b in zip(whole, parts)),
         atoms=(alone.get_dictionary() - stable.get_dictionary()).abs().max().item(),
         parents=alone.record['parent'] == stable.record['parent'],
         points=(points - points_of_parts).abs().max().item(),
+        store=torch.equal(store[:], rows) and not list((folder/'store').glob('part-*')),
         same_everywhere=all(torch.equal(other, points_of_parts) for other in team.world.gather(points_of_parts)),
     )
 

@@ -53,7 +53,7 @@ def test_sums_over_rows(tmp_path):
     assert found['atoms'] < 1e-6  # its atoms, made in float32
     assert found['parents']
     assert found['points'] < 1e-5  # of k-means, in float32
-    assert found['same_everywhere']
+    assert found['same_everywhere'] and found['store']
 
 
 @pytest.fixture(scope='module')
