@@ -109,10 +109,12 @@ def join_processes(kind: str):
     if dist.is_initialized():
         return
     backend = 'nccl' if kind == 'cuda' else 'gloo'
+    store, rank, size = dist.HashStore(), 0, 1
     if 'RANK' in os.environ:
-        dist.init_process_group(backend)
-    else:
-        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+        store, rank, size = next(dist.rendezvous('env://'))
+        # torchrun keeps its store when it begins again, with the addresses of processes that are gone
+        store = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size)
     atexit.register(leave_processes)
 
 

@@ -957,7 +957,8 @@ LEFT_OUT = {
     'family.SparseDictionary*': 'what the models of the family share; they are in the table',
     'family.FamilyLoss.parts': 'called by the training loop, with what it made',
     **dict.fromkeys((
-        '*.keep', '*.keep_positive', '*.activate', '*.select', '*.start', '*.improve', '*.project', '*.first_codes',
+        '*.keep', '*.keep_positive', '*.activate', '*.select', '*.share_of_all',
+        '*.whole_gradient', '*.start', '*.improve', '*.project', '*.first_codes',
         '*.fold',
         '*.scale_hidden', '*.prepare', '*.goes_sparse', '*.product', '*.output', '*.as_input', '*.add'), STEP),
     '*.get_dictionary': 'takes nothing, or a word for a message',

@@ -14,8 +14,9 @@ KINDS = ['TopK', 'BatchTopK', 'JumpReLU', 'RA-TopK', 'RA-BatchTopK', 'RA-JumpReL
 
 
 def torchrun(processes, task, latents, folder, restarts=0):
-    command = [sys.executable, '-W', 'ignore', '-m', 'torch.distributed.run', '--nproc-per-node', str(processes),
-               '--max-restarts', str(restarts), str(HERE/'processes.py'), task, str(latents), str(folder)]
+    script = [str(HERE/'processes.py'), task, str(latents), str(folder)]
+    command = [sys.executable, '-W', 'ignore', '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node',
+               str(processes), '--max-restarts', str(restarts), *script]
     environment = os.environ | dict(OMP_NUM_THREADS='1', PYTHONWARNINGS='ignore')
     environment.pop('ARCHSAE_CHECK_SHAPES', None)
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
