@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save
 from archsae.core import cache_folder, cached, memory_for_activations, rows_file, stored
 from archsae.files import replacing
 
@@ -536,7 +537,8 @@ def no_home():
 
 
 def become_nobody():
-    codecs.lookup('utf-8-sig')  # Python itself may stand where nobody else may read
+    codecs.lookup('utf-8-sig')  # Python itself, and what is imported late, may stand where nobody else may read
+    save({'nothing': torch.zeros(1)})
     os.setgroups([])
     os.setgid(NOBODY)
     os.setuid(NOBODY)

@@ -470,6 +470,8 @@ def draw_figures(scale: str = 'smoke', only=(), skip=(), out: Path | None = None
     check_positive('jobs', jobs)
     if 'source' in params and not sources:
         sources = [params['source']]
+    if again and sources:
+        raise ValueError(f"source: expected none beside --again; got {', '.join(map(repr, sources))}")
     given = [params | dict(source=absolute_source(s)) for s in sources] or [params]
     for values in given:
         begin('figures', scale, **{k: v for k, v in values.items() if k in ('source', 'device', 'seed')})
@@ -494,8 +496,6 @@ def draw_figures(scale: str = 'smoke', only=(), skip=(), out: Path | None = None
 
 def _again(chosen: list, values: dict) -> list:
     "A job for each chapter and each source that it has committed figures of; one where it has none."
-    if 'source' in values:
-        raise ValueError(f"source: expected none beside --again; got {values['source']!r}")
     todo = []
     for path in chosen:
         declared = declared_parameters(path)
