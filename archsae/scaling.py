@@ -12,9 +12,11 @@ import copy
 import json
 import math
 import os
+import re
 import shutil
 import sys
 import weakref
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -26,8 +28,8 @@ from torch.nn import functional as F
 
 from archsae.codes import SparseCodes, decode, guess_threshold, keep_from, keep_topk, pre_blocks
 from archsae.core import (
-    Bool, Float, Int, check_choice, check_matrix, check_number, check_positive, check_whole, from_config, generator,
-    nonzero,
+    Bool, Float, Int, check_choice, check_flag, check_matrix, check_number, check_positive, check_whole, from_config,
+    generator, nonzero, shown,
 )
 from archsae.distillation import kmeans_pass
 from archsae.files import bad_file, field, json_writer, push_to_disk, read_json, sha256_of
@@ -36,7 +38,7 @@ from archsae.relaxation import RelaxedArchetypalDictionary
 from archsae.runs import Checkpoints, FirstInterrupt, packed, unpacked
 from archsae.sae import SAE, BatchTopKSAE, JumpSAE, PreCodes, TopKSAE, as_tokens, linear_parts
 from archsae.pursuit import OMPSAE
-from archsae.shards import MANIFEST, ActivationStore, check_store
+from archsae.shards import MANIFEST, ActivationStore, Feed, check_store
 from archsae.stable import Free, Sums, code_sums, mean_tree
 from archsae.training import (
     Batches, Crew, EpochLog, FiringTracker, Run, SAEObjective, SteeredL0, Step, Tally, count_rows, fired_atoms,
@@ -352,6 +354,42 @@ def keep_rows_(model: nn.Module, rows: slice):
     model.dictionary.nb_concepts = rows.stop - rows.start
 
 # %% ../nbs/44_scaling.ipynb #s4495de29
+class PartFeed(Feed):
+    "Of each batch the rows of one process, which are neighbours in the files."
+
+    def numbers(self, t):
+        rows = super().numbers(t).sort().values
+        return rows[self.store.along.share(len(rows))]
+
+
+class PartStore(ActivationStore):
+    "A store of which a process reads its rows of each batch, and no others."
+
+    @classmethod
+    def of(cls, store: ActivationStore, along: Along) -> 'PartStore':
+        found = copy.copy(store)
+        found.__class__, found.along = cls, along
+        return found
+
+    def batches(self, *args, **kwargs):
+        feed = super().batches(*args, **kwargs)
+        feed.__class__ = PartFeed
+        return feed
+
+    def advise(self, spans, wanted):
+        super().advise(share_of_spans(spans, self.along) if wanted else spans, wanted)
+
+
+def share_of_spans(spans: list, along: Along) -> list:
+    "Of stretches of rows, first and last of each, what this process reads about when they are dealt out in order."
+    own, found, before = along.share(sum(b - a for a, b in spans)), [], 0
+    for a, b in sorted(spans):
+        first, stop = max(a, a + own.start - before), min(b, a + own.stop - before)
+        found += [(first, stop)] if first < stop else []
+        before += b - a
+    return found
+
+
 class PartBatches(Batches):
     "The rows of each batch that are this process's."
 
@@ -363,10 +401,12 @@ class PartBatches(Batches):
         if min(self.rows, self.size) < parts or 0 < last < parts:
             raise ValueError(f"batch_size: expected batches of at least {parts} rows, one a process, the last too; "
                              f"got {self.size} for {self.rows} rows")
+        if self.is_store:
+            self.A = PartStore.of(A, team.data)
 
     def __iter__(self):
         for batch in super().__iter__():
-            own = self.team.data.share(count_rows(batch))
+            own = slice(None) if self.is_store else self.team.data.share(count_rows(batch))
             yield for_each(lambda v: v[own], batch)
 
 # %% ../nbs/44_scaling.ipynb #s44b8d4af
@@ -603,6 +643,24 @@ def told_by_first(value, team):
     dist.broadcast_object_list(text, src=0)
     return json.loads(text[0])
 
+
+class Echo(ValueError):
+    "An error of the first process, in another one."
+
+
+def first_says(act, team):
+    "What an act of the first process answers, plain data, in all of them; where it raises, all do."
+    answer = error = None
+    if team.first:
+        try:
+            answer = act()
+        except Exception as e:
+            error = e
+    said, answer = told_by_first([error and str(error), answer], team)
+    if said is not None:
+        raise error or Echo(said)
+    return answer
+
 # %% ../nbs/44_scaling.ipynb #s448f04dc
 class PartCheckpoints(Checkpoints):
     "The checkpoints of one training in several processes; any other number of them can go on with it."
@@ -735,14 +793,52 @@ def sums_of_all(sums: Sums, along: Along) -> Sums:
     return Sums(along.sum(sums.ZZ), along.sum(sums.ZA))
 
 # %% ../nbs/44_scaling.ipynb #s4495ee1f
-def join_stores(parts: list, folder: Path, dtype, provenance: dict, about: dict, block: int = 2**14):
+PART = re.compile(r'part-(\d{5})-of-(\d{5})')
+
+
+def parts_in(folder) -> list:
+    "The stores of single processes that are not one store yet."
+    return [path for path in sorted(Path(folder).glob('part-*')) if PART.fullmatch(path.name) and path.is_dir()]
+
+
+def check_parts(folder, size: int):
+    "A `ValueError` where another number of processes began the store that is unfinished in a folder."
+    begun = {int(PART.fullmatch(path.name)[2]) for path in parts_in(folder)}
+    if not begun and (Path(folder)/MANIFEST).exists():
+        begun = {1}
+    if begun - {size}:
+        raise ValueError(f"processes: expected {max(begun)}, as many as began the store in {str(folder)!r}, which is "
+                         f"unfinished; got {size}")
+
+
+def write_part(folder: Path, blocks, dtype, provenance: dict, resume: bool):
+    "The rows of one process; `blocks` is a function of the number of those that are there already."
+    if (folder/MANIFEST).exists() and check_store(folder)['complete']:
+        told = check_store(folder)['provenance']
+        if told != json.loads(json.dumps(provenance)):
+            raise ValueError(f"provenance: expected that of {str(folder)!r}: {shown(told)}; got {shown(provenance)}")
+        return
+    with ActivationStore.writer(folder, dtype=dtype, provenance=provenance, resume=resume) as writer:
+        for x in blocks(writer.rows):
+            writer.add(x)
+
+
+def rows_of_parts(parts: list, first: int, block: int = 2**14):
+    "The rows of some stores one after another, without the first ones, by place."
+    for part in parts:
+        stores = {place: ActivationStore(part, place) for place in places_in(part)}
+        n = len(next(iter(stores.values())))
+        for i in range(min(first, n), n, block):
+            yield {place: store[i:i + block] for place, store in stores.items()}
+        first = max(first - n, 0)
+
+
+def join_stores(parts: list, folder: Path, dtype, provenance: dict, about: dict):
     "One store of the rows of several, which go."
-    stores = [{place: ActivationStore(part, place) for place in places_in(part)} for part in parts]
-    with ActivationStore.writer(folder, dtype=dtype, provenance=provenance, about=about) as writer:
-        for by_place in stores:
-            n = len(next(iter(by_place.values())))
-            for i in range(0, n, block):
-                writer.add({place: store[i:i + block] for place, store in by_place.items()})
+    if not (folder/MANIFEST).exists() or not check_store(folder)['complete']:
+        with ActivationStore.writer(folder, dtype=dtype, provenance=provenance, about=about, resume=True) as writer:
+            for x in rows_of_parts(parts, writer.rows):
+                writer.add(x)
     for part in parts:
         shutil.rmtree(part)
 
@@ -925,14 +1021,16 @@ class Team:
         return sae.eval()
 
     def write(self, folder, blocks, *, dtype='float32', provenance: dict | None = None,
-              about: dict | None = None) -> ActivationStore:
+              about: dict | None = None, resume: bool = False) -> ActivationStore:
         """One store of the rows that each process makes, those of the first process first.
 
         Parameters
         ----------
         folder : without a store, on a disk that all processes see
-        blocks : of this process, one after another: (n, d) rows, or dicts place -> rows
+        blocks : of this process, one after another: (n, d) rows, or dicts place -> rows; with `resume` a function that
+            answers with them, given how many rows of this process are there already
         dtype, provenance, about : as in `ActivationStore.writer`, the same in each process
+        resume : go on with what as many processes left of the same call
 
         Returns
         -------
@@ -940,21 +1038,37 @@ class Team:
 
         Raises
         ------
-        ValueError : a folder with a store, or rows that are not finite
+        ValueError : a folder with a store, another number of processes than began it, or rows that are not finite
         """
-        folder = Path(folder)
-        if (folder/MANIFEST).exists():
-            raise ValueError(f"folder: expected one without a store; got {str(folder)!r}")
-        parts = [folder/f'part-{i:05d}' for i in range(self.world.size)]
-        provenance, about = provenance or {}, about or {}
-        with ActivationStore.writer(parts[self.world.index], dtype=dtype, provenance=provenance) as writer:
-            for x in blocks:
-                writer.add(x)
-        self.wait()
+        if check_flag('resume', resume) and not callable(blocks):
+            raise ValueError(f"blocks: expected a function of a number of rows, with resume; got {shown(blocks)}")
+
+        def again(rows):
+            return blocks(rows) if resume else blocks
+        return self._write(Path(folder), again, dtype, lambda: dtype, provenance or {}, about or {}, resume)
+
+    def _write(self, folder: Path, blocks, dtype, dtype_of_whole, provenance: dict, about: dict, resume: bool):
+        "`write`; the parts have another number type than the whole, whose is known when all rows are."
+        first_says(partial(self._check_folder, folder, resume), self)
+        size = self.world.size
+        waiting = dist.new_group(backend='gloo', timeout=timedelta(days=365))  # for the slowest, however long
+        parts = [folder/f'part-{i:05d}-of-{size:05d}' for i in range(size)]
+        write_part(parts[self.world.index], blocks, dtype, provenance, resume)
+        with listening():
+            dist.barrier(waiting)
         if self.first:
-            join_stores(parts, folder, dtype, provenance, about)
-        self.wait()
+            join_stores(parts, folder, dtype_of_whole(), provenance, about)
+        with listening():
+            dist.barrier(waiting)
         return ActivationStore(folder, places_in(folder)[0])
+
+    def _check_folder(self, folder: Path, resume: bool):
+        "A `ValueError` where there is something else than these processes may go on with."
+        begun = parts_in(folder)
+        if (folder/MANIFEST).exists() and not begun or begun and not resume:
+            kind = ', an unfinished one (resume=True goes on with it)' if begun else ''
+            raise ValueError(f"folder: expected one without a store; got {str(folder)!r}{kind}")
+        check_parts(folder, self.world.size)
 
 # %% ../nbs/44_scaling.ipynb #s44ceaa13
 class Job(NamedTuple):

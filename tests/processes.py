@@ -142,6 +142,58 @@ def sums(team, folder):
     )
 
 
+def from_store(team, folder):
+    "Each kind trained on a store as a whole and in parts, and how much of the store this process read for it."
+    from archsae.shards import ActivationStore
+
+    if team.first:
+        with ActivationStore.writer(folder/'rows', shard_bytes=2**16) as writer:
+            writer.add(A.float().repeat(1, 8))  # rows of 768 bytes, of which a page has five
+    team.wait()
+    store = ActivationStore(folder/'rows', buffer=2**18, run=8).standardised()
+    fetched, found = [], {}
+
+    def counted(self, which):
+        if sys._getframe(1).f_code.co_name == '__next__':  # and no look at some rows before the training
+            fetched.append(which)
+        return read(self, which)
+
+    def pages():
+        "Pages of the files that the rows begin or end in, of those fetched in the first pass."
+        rows, size = torch.cat(fetched[:len(fetched) // 3]), store.shape[1] * 4
+        return sorted({p for i in rows.tolist() for p in (i * size // 4096, ((i + 1) * size - 1) // 4096)})
+
+    def new(name):
+        with seeded(0):
+            make = dict(TopK=lambda: TopKSAE(8 * D, K, 4),
+                        RABatchTopK=lambda: RABatchTopKSAE(8 * D, K, C.repeat(1, 8), 4, **RELAXED))
+            return make[name]()
+    for name in ('TopK', 'RABatchTopK')[:2 if team.latents.size == 1 else 1]:
+        whole, part = new(name), team.share(new(name))
+        read, ActivationStore.read = ActivationStore.read, counted
+        try:
+            log = fit(whole, store, 3, **HOW)
+            rows, seen = sum(map(len, fetched)), len(pages())
+            fetched.clear()
+            log_of_parts = fit(part, store, 3, **HOW)
+            own, own_pages = sum(map(len, fetched)), pages()
+            largest = max(map(len, fetched))
+        finally:
+            ActivationStore.read = read
+        once = torch.cat(fetched[:len(fetched) // 3])
+        fetched.clear()
+        here = torch.zeros(len(store), dtype=torch.long).index_add(0, once, torch.ones_like(once))
+        mine = torch.zeros(1 + len(store) * store.shape[1] * 4 // 4096).index_fill(0, torch.tensor(own_pages), 1.)
+        found[name] = dict(
+            weights=largest_difference(whole, team.gather(part)),
+            log=max(largest_difference(log[n], log_of_parts[n]) for n in ('step_loss', 'r2', 'l0', 'dead')),
+            rows=rows, own=[int(n) for n in team.data.gather(torch.tensor(own))], largest=largest,
+            once=bool((team.data.sum(here) == 1).all()), pages=seen,
+            own_pages=[int(n.sum()) for n in team.data.gather(mine)],
+        )
+    return found
+
+
 if __name__ == '__main__':
     warnings.simplefilter('ignore')
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -48,6 +48,16 @@ def test_auxk_took_part(same):
     assert same['RA-BatchTopK']['auxk'] > 1e-3
 
 
+@pytest.mark.parametrize('processes, latents', [(2, 1), (4, 2)], ids=['2 x 1', '2 x 2'])
+def test_each_process_reads_its_rows_of_a_store_and_no_others(tmp_path, processes, latents):
+    found = answer(tmp_path, torchrun(processes, 'from_store', latents, tmp_path))
+    for kind, told in found.items():
+        assert told['weights'] < 1e-10 and told['log'] < 1e-10, kind
+        assert told['rows'] == 3 * 1003 == sum(told['own'])  # three passes, each row once in one of the two
+        assert told['once'] and told['largest'] == 50 and min(told['own']) > .49 * told['rows']
+        assert max(told['own_pages']) < .65 * told['pages']  # and nearly half of the pages, not a row here and there
+
+
 def test_sums_over_rows(tmp_path):
     found = answer(tmp_path, torchrun(3, 'sums', 1, tmp_path))
     assert found['sums'] < 1e-10  # of the pursuit dictionary
