@@ -99,7 +99,7 @@ class SparseCodes:
         self.width = check_positive('width', width)
         check_atoms(index, self.width)
         self.offsets = offsets
-        self._transposed = None
+        self._sorted = []  # the sort by atom, once there is one; shared by all copies
 
     def __len__(self) -> int:
         return len(self.values) if self.offsets is None else len(self.offsets) - 1
@@ -136,15 +136,15 @@ class SparseCodes:
         "The same places with other numbers in them; the sort by atom is shared."
         values = as_real('values', values)
         check_places(values, self.index, self.offsets)
-        new = copy.copy(self)  # the sort by atom too, and no second look at the places
+        new = copy.copy(self)  # the list for the sort too, and no second look at the places
         new.values = values
         return new
 
     def transposed(self) -> Transposed:
         "The numbers sorted by atom; sorted once, however often it is asked for."
-        if self._transposed is None:
-            self._transposed = sort_by_atom(self.index, self.starts(), self.width)
-        return self._transposed
+        if not self._sorted:
+            self._sorted.append(sort_by_atom(self.index, self.starts(), self.width))
+        return self._sorted[0]
 
     def dense(self) -> Float[Tensor, 'n k']:
         "The dense matrix; gradients flow back to `values`."
@@ -217,11 +217,29 @@ def dense_columns(codes, G):
 DENSE = Products(dense_decode, dense_dots, dense_columns)
 
 # %% ../nbs/07_codes.ipynb #cb46024e
+NEAR = 400_000  # numbers that stay near the processor while rows of them are fetched again and again: 1.6 MB
+
+
+def columns_at_once(rows: int, width: int, fetched: int) -> int:
+    "How many columns of a matrix to take at a time, so that what is fetched more than 32 times lies near; or all."
+    fits = NEAR // rows // 16 * 16
+    pays = fetched >= 32 * rows and rows * width > 2 * NEAR and fits >= 64
+    return fits if pays else width
+
+
+def sum_rows_of(D, index, weights, offsets):
+    "Weighted sums of rows of `D`: those of one output are named next to each other."
+    width = columns_at_once(*D.shape, index.numel())
+    bags = [F.embedding_bag(index, D[:, i:i + width].contiguous(), offsets, mode='sum', per_sample_weights=weights)
+            for i in range(0, D.shape[1], width)]
+    return bags[0] if len(bags) == 1 else torch.cat(bags, 1)
+
+
 def bag_decode(codes, D):
     if not codes.values.numel():
         return D.new_zeros(len(codes), D.shape[1])
     offsets = None if codes.offsets is None else codes.offsets[:-1]
-    return F.embedding_bag(codes.index, D, offsets, mode='sum', per_sample_weights=codes.values)
+    return sum_rows_of(D, codes.index, codes.values, offsets)
 
 
 def bag_columns(codes, G):
@@ -229,7 +247,7 @@ def bag_columns(codes, G):
     if not codes.values.numel():
         return G.new_zeros(codes.width, G.shape[1])
     sorted_values = codes.values.flatten()[t.order]
-    return F.embedding_bag(t.rows, G, t.offsets[:-1], mode='sum', per_sample_weights=sorted_values)
+    return sum_rows_of(G, t.rows, sorted_values, t.offsets[:-1])
 
 
 def cpu_dots(codes, G, D):
@@ -254,8 +272,6 @@ class Decode(Function):
         values, D = ctx.saved_tensors
         need_values, need_D = ctx.needs_input_grad[:2]
         G = G.contiguous()
-        if need_D:
-            ctx.codes.transposed()  # before `replace`, so that the sort stays with the codes
         here = ctx.codes.replace(values.to(G.dtype))  # under autocast not that of D
         dv = ctx.products.dots(here, G, D.to(G.dtype)).to(values.dtype) if need_values else None
         dD = ctx.products.columns(here, G).to(D.dtype) if need_D else None
@@ -277,8 +293,6 @@ class Dots(Function):
         X, W = ctx.saved_tensors
         codes = ctx.codes
         need_X, need_W, need_b = ctx.needs_input_grad[:3]
-        if need_W:
-            codes.transposed()
         here = codes.replace(dh.to(W.dtype))
         dX = ctx.products.decode(here, W) if need_X else None
         dW = ctx.products.columns(here, X) if need_W else None
@@ -312,7 +326,7 @@ def pre_blocks(X: Float[Tensor, 'n d'], W: Float[Tensor, 'k d'], b: Float[Tensor
 # %% ../nbs/07_codes.ipynb #5d009eaf
 def group_size(k: int, m: int) -> int:
     "The divisor of `k` nearest to sqrt(k / m) from below, 1 if grouping does not pay."
-    best = int((k / max(m, 1))**.5)
+    best = int((k / max(m, 1))**.5) if k > 512 else 1
     return next((s for s in range(best, 1, -1) if k % s == 0), 1)
 
 

@@ -989,7 +989,8 @@ class Step(NamedTuple):
         return tuple(found)
 
 # %% ../nbs/14_training.ipynb #d30afcf0
-SPARSE_FROM = 12  # atoms per active code; measured in the chapter `bench`
+SPARSE_FROM = 12  # atoms per active code; measured in the chapter `bench`, as is the next
+SPARSE_BATCH = 2**17  # pre-codes of a batch on a CPU; a quarter where dense codes need several passes for a threshold
 
 
 def goes_sparse(model, criterion, active: float | None = None) -> bool:
@@ -1009,6 +1010,17 @@ def goes_sparse(model, criterion, active: float | None = None) -> bool:
     if not isinstance(model, TopKSAE) or not triton_available(device):
         return False
     return not dense_is_faster(model.nb_concepts, active, device, torch.get_autocast_dtype(device.type))
+
+
+def is_small(model, x: Tensor) -> bool:
+    "Whether a batch is too small for sparse codes to pay."
+    least = SPARSE_BATCH // 4 if isinstance(model, JumpSAE) else SPARSE_BATCH
+    return x.device.type == 'cpu' and x.numel() // channels(model.input_shape) * model.nb_concepts < least
+
+
+def quickest(model, criterion, x: Tensor):
+    "`model`, or its form with sparse codes."
+    return model.sparse if goes_sparse(model, criterion) and not is_small(model, x) else model
 
 # %% ../nbs/14_training.ipynb #5b6a2662
 @takes_sparse
@@ -1047,7 +1059,8 @@ class SAEObjective:
         self.takes_sparse = self.sparse is True or allowed and goes_sparse(self.model, self.criterion, active)
 
     def __call__(self, x: Tensor, tracker: FiringTracker | None, share: float = 1.) -> Step:
-        answer = self.model.sparse if self.takes_sparse else self.model
+        sparse = self.sparse is True or self.takes_sparse and not is_small(self.model, x)
+        answer = self.model.sparse if sparse else self.model
         return self.judge(x, answer(x), tracker)
 
     def judge(self, x: Tensor, out: tuple, tracker: FiringTracker | None) -> Step:
@@ -1108,7 +1121,7 @@ def answer_to(model, batch) -> Step:
     "What a model makes of a batch, without a loss."
     if hasattr(model, 'answer'):
         return model.answer(batch)
-    out = (model.sparse if goes_sparse(model, mse) else model)(batch)
+    out = quickest(model, mse, batch)(batch)
     return Step(None, as_tokens(batch), out.x_hat, out.codes)
 
 
@@ -1190,7 +1203,7 @@ def sparse_many(saes: list, x: Float[Tensor, 'n d']) -> list:
     # for the dictionaries each run of a token is a row of its own
     codes = SparseCodes(kept.values.relu().view(n * S, m), stacked.index.view(n * S, m), S * k)
     places = stacked.transposed()
-    codes._transposed = places._replace(rows=places.order // m)
+    codes._sorted.append(places._replace(rows=places.order // m))
     x_hat = decode(codes, D).view(n, S, -1).unbind(1)
     h = kept.values.view(n, S, m).unbind(1)
     z = codes.values.view(n, S, m).unbind(1)
@@ -1239,8 +1252,7 @@ def answers(saes: list, criteria: list, groups: list, x) -> list:
         if len(group) > 1:
             found = sparse_many([saes[i] for i in group], x)
         else:
-            sae = saes[group[0]]
-            found = [(sae.sparse if goes_sparse(sae, criteria[group[0]]) else sae)(x)]
+            found = [quickest(saes[group[0]], criteria[group[0]], x)(x)]
         for i, out in zip(group, found):
             outs[i] = out
     return outs
