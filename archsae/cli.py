@@ -199,12 +199,13 @@ class Talk:
 
     def __init__(self, as_json: bool = False):
         self.as_json = as_json
+        self.mute = False  # one of several processes, of which the first talks
         self.facts = {}
         self.notes = []
         self.color = False if os.environ.get('NO_COLOR') else None  # None: where there is a terminal
 
     def line(self, text: str = ''):
-        if not self.as_json:
+        if not self.as_json and not self.mute:
             click.echo(text, color=self.color)
 
     def fact(self, name: str, value, why: str = ''):
@@ -217,7 +218,7 @@ class Talk:
         text = ' '.join(str(text).split())
         if text not in self.notes:
             self.notes.append(text)
-            if not self.as_json:
+            if not self.as_json and not self.mute:
                 click.echo(click.style('note       ', fg='yellow') + text, err=True, color=self.color)
 
     def answer(self, **facts):
@@ -233,7 +234,7 @@ class Talk:
             yield
 
     def end(self):
-        if self.as_json:
+        if self.as_json and not self.mute:
             click.echo(json.dumps(self.facts | dict(notes=self.notes), ensure_ascii=False, default=str))
 
 # %% ../nbs/41_cli.ipynb #c1100022
@@ -682,19 +683,45 @@ def extract():
     \b
       archsae extract images vit_small_patch14_dinov2 photos/ --out store
       archsae extract text gpt2 book.txt --place blocks.6 --out store
+
+    \b
+    In several processes, one a GPU, with the same store in the end:
+      torchrun --standalone --nproc-per-node 2 --no-python archsae extract text gpt2 book.txt --out store
+    One that was interrupted goes on with the same command and as many processes; the disk needs room for two copies.
     """
 
 
-def store_folder(out: str | None, overwrite: bool, dry_run: bool) -> Path | None:
+@contextlib.contextmanager
+def together(talk: Talk, alone: bool = False):
+    "The processes that `torchrun` started, as a team, of which the first talks; None where there is one."
+    size, index = (int(os.environ.get(name, default)) for name, default in (('WORLD_SIZE', 1), ('RANK', 0)))
+    talk.mute = index > 0
+    if size == 1 or alone:
+        yield None
+        return
+    if talk.mute or not sys.stderr.isatty():
+        os.environ.setdefault('TQDM_DISABLE', '1')  # read when tqdm is imported
+    from archsae import stores
+
+    with stores.together() as team:
+        yield team
+
+
+def store_folder(out: str | None, overwrite: bool, dry_run: bool, team=None) -> Path | None:
     "The folder of a store that is to be written; one whose extraction was interrupted is gone on with."
+    if team is not None:
+        from archsae.stores import folder_for_all
+
+        return folder_for_all(lambda: store_folder(out, overwrite, dry_run), team)
     if dry_run and out is None:
         return None
     here = Path(out or '').expanduser()
-    if out is None or not (here/'manifest.json').is_file():
+    if out is None or not ((here/'manifest.json').is_file() or any(here.glob('part-*'))):
         return out_folder(out, overwrite)
-    from archsae.stores import is_unfinished, remove_store
+    from archsae.stores import check_parts, is_unfinished, remove_store
 
     if not overwrite and is_unfinished(here):
+        check_parts(here, int(os.environ.get('WORLD_SIZE', 1)))
         return here
     path = out_folder(out, overwrite)
     if not dry_run:
@@ -706,6 +733,8 @@ def say_store(talk: Talk, folder: Path, command: str, settings: dict, seconds: f
     "What a store holds, and what to do with it."
     from archsae.stores import read_about
 
+    if talk.mute:
+        return
     write_run(folder, command, settings)
     places = {place: about['shape'] for place, about in read_about(folder)['places'].items()}
     talk.answer(store=str(folder), places=places, seconds=seconds)
@@ -770,18 +799,22 @@ def images(talk, model, folder, out, places, checkpoint, limit, batch_size, skip
       archsae extract images vit_small_patch14_dinov2 photos/ --out store
       archsae extract images dinov2 photos/ --place 8 --place 11 --limit 5000 --out store
       archsae extract images resnet50 photos/ --checkpoint resnet.safetensors --dry-run
+      torchrun --standalone --nproc-per-node 2 --no-python archsae extract images dinov2 photos/ --out store
     """
-    target = store_folder(out, overwrite, dry_run)
     how, data = (dict(map(setting, given)) for given in (model_args, pixels))
     s = dict(model=model, folder=absolute(folder), places=list(places), checkpoint=checkpoint and absolute(checkpoint),
              limit=limit, batch_size=batch_size, skip_bad=skip_bad, model_args=list(model_args), pixels=list(pixels),
              device=device)
-    do_images(talk, s, how, data, target, dry_run)
+    with together(talk, dry_run) as team:
+        target = store_folder(out, overwrite, dry_run, team)
+        do_images(talk, s, how, data, target, dry_run, team)
 
 # %% ../nbs/41_cli.ipynb #c1100040
-def do_images(talk: Talk, s: dict, how: dict, data: dict, target, dry_run: bool):
+def do_images(talk: Talk, s: dict, how: dict, data: dict, target, dry_run: bool, team=None):
     "The work of `archsae extract images`."
-    if not sys.stderr.isatty():
+    if talk.mute and dry_run:
+        return
+    if not sys.stderr.isatty() or talk.mute:
         os.environ.setdefault('TQDM_DISABLE', '1')  # read when tqdm is imported
     from archsae.core import needs, pick_device
 
@@ -800,7 +833,7 @@ def do_images(talk: Talk, s: dict, how: dict, data: dict, target, dry_run: bool)
     began = time.perf_counter()
     plan = plan_images(s['model'], s['folder'], s['places'], s['checkpoint'], s['limit'], s['device'], data or None,
                        'leave out' if s['skip_bad'] else 'stop', **how)
-    extract_images(plan, target, s['batch_size'])
+    extract_images(plan, target, s['batch_size'], team)
     say_store(talk, target, 'images', s, time.perf_counter() - began)
 
 # %% ../nbs/41_cli.ipynb #c1100041
@@ -825,19 +858,23 @@ def text(talk, model, files, out, overwrite, progress, dry_run, as_json, **more)
       archsae extract text gpt2 book.txt --place blocks.6 --out store
       archsae extract text ./minilm articles/*.txt --place blocks.2 --place blocks.3 --out store
       archsae extract text gpt2 book.txt --dry-run
+      torchrun --standalone --nproc-per-node 2 --no-python archsae extract text gpt2 book.txt --out store
     """
-    target = store_folder(out, overwrite, dry_run)
     folder = Path(model).expanduser()
     if model.startswith(('.', '/', '~')) and not folder.is_dir():
         there = [p.name for p in folder.parent.glob('*')]
         raise click.UsageError(f'MODEL: expected a folder or a name on the Hub; got {model!r}, which is not there'
                                f'{near(folder.name, there)}')
     s = dict(model=absolute(model), files=[absolute(f) for f in files]) | more
-    do_text(talk, s | dict(places=list(s['places'])), target, wants_bar(progress), dry_run)
+    with together(talk, dry_run) as team:
+        target = store_folder(out, overwrite, dry_run, team)
+        do_text(talk, s | dict(places=list(s['places'])), target, wants_bar(progress), dry_run, team)
 
 # %% ../nbs/41_cli.ipynb #c1100042
-def do_text(talk: Talk, s: dict, target, progress: bool, dry_run: bool):
+def do_text(talk: Talk, s: dict, target, progress: bool, dry_run: bool, team=None):
     "The work of `archsae extract text`."
+    if talk.mute and dry_run:
+        return
     from archsae.core import needs
 
     needs('transformers', 'lm')
@@ -850,7 +887,7 @@ def do_text(talk: Talk, s: dict, target, progress: bool, dry_run: bool):
     if dry_run:
         return said_cost(talk, text_cost(plan), 'contexts')
     began = time.perf_counter()
-    extract_texts(plan, target, s['batch_size'], progress)
+    extract_texts(plan, target, s['batch_size'], progress, team)
     say_store(talk, target, 'text', s | dict(places=plan.places), time.perf_counter() - began)
 
 
@@ -1374,7 +1411,8 @@ def main(argv: list | None = None) -> int:
     except Exception as e:
         if not isinstance(e, EXPECTED) and type(e).__name__ != 'SafetensorError':  # theirs of a full disk
             raise
-        complain(e, as_json, talk.notes)
+        if type(e).__name__ != 'Echo':  # of an error that the first process complains about
+            complain(e, as_json and not talk.mute, talk.notes)
         return code_of(e)
     except KeyboardInterrupt as e:
         complain(e, as_json, talk.notes)

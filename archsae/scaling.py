@@ -132,6 +132,12 @@ def leave_processes():
     dist.destroy_process_group()
 
 
+def leave_at_once():
+    "Let go of the groups without a word: an error ends this process, and the others are elsewhere."
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
 TEAMS = weakref.WeakSet()
 
 
@@ -811,14 +817,15 @@ def check_parts(folder, size: int):
                          f"unfinished; got {size}")
 
 
-def write_part(folder: Path, blocks, dtype, provenance: dict, resume: bool):
+def write_part(folder: Path, blocks, dtype, provenance: dict, resume: bool, every: float = 60.):
     "The rows of one process; `blocks` is a function of the number of those that are there already."
     if (folder/MANIFEST).exists() and check_store(folder)['complete']:
         told = check_store(folder)['provenance']
         if told != json.loads(json.dumps(provenance)):
             raise ValueError(f"provenance: expected that of {str(folder)!r}: {shown(told)}; got {shown(provenance)}")
         return
-    with ActivationStore.writer(folder, dtype=dtype, provenance=provenance, resume=resume) as writer:
+    how = dict(dtype=dtype, provenance=provenance, resume=resume, every=every)
+    with ActivationStore.writer(folder, **how) as writer:
         for x in blocks(writer.rows):
             writer.add(x)
 
@@ -1047,13 +1054,14 @@ class Team:
             return blocks(rows) if resume else blocks
         return self._write(Path(folder), again, dtype, lambda: dtype, provenance or {}, about or {}, resume)
 
-    def _write(self, folder: Path, blocks, dtype, dtype_of_whole, provenance: dict, about: dict, resume: bool):
+    def _write(self, folder: Path, blocks, dtype, dtype_of_whole, provenance: dict, about: dict, resume: bool,
+               every: float = 60.):
         "`write`; the parts have another number type than the whole, whose is known when all rows are."
         first_says(partial(self._check_folder, folder, resume), self)
         size = self.world.size
         waiting = dist.new_group(backend='gloo', timeout=timedelta(days=365))  # for the slowest, however long
         parts = [folder/f'part-{i:05d}-of-{size:05d}' for i in range(size)]
-        write_part(parts[self.world.index], blocks, dtype, provenance, resume)
+        write_part(parts[self.world.index], blocks, dtype, provenance, resume, every)
         with listening():
             dist.barrier(waiting)
         if self.first:
@@ -1069,6 +1077,15 @@ class Team:
             kind = ', an unfinished one (resume=True goes on with it)' if begun else ''
             raise ValueError(f"folder: expected one without a store; got {str(folder)!r}{kind}")
         check_parts(folder, self.world.size)
+
+
+# %% ../nbs/44_scaling.ipynb #s44a0ex01
+def team_of_all() -> Team:
+    "The processes as a team whose messages are plain data, and of which each has a GPU of its own, if there is one."
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get('LOCAL_RANK', 0)) % torch.cuda.device_count())
+    return Team(device='cpu')
+
 
 # %% ../nbs/44_scaling.ipynb #s44ceaa13
 class Job(NamedTuple):

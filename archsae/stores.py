@@ -6,8 +6,11 @@
 __all__ = ['open_activations']
 
 # %% ../nbs/A16_stores.ipynb #57a00004
+import contextlib
 import difflib
+import math
 import os
+import shutil
 from pathlib import Path
 from typing import NamedTuple
 import numpy as np
@@ -20,6 +23,7 @@ from archsae.core import (
 )
 from archsae.files import bad_file, field, folder_of, read_header, read_json, read_tensors, replacing, tensor_writer
 from archsae.language import activation_batches, blocks, check_context, find_hook, load_lm, longest_context, read_texts
+from archsae.scaling import Team, check_parts, first_says, leave_at_once, parts_in, team_of_all
 from archsae.shards import MANIFEST, ActivationStore, check_store
 from archsae.sources import FORMS, NAMED, Context, absent, contexts_of, load_source
 from archsae.vision import (
@@ -199,6 +203,7 @@ def pieces_of(tokenizer, ids: Tensor) -> dict:
 
 # %% ../nbs/A16_stores.ipynb #57a00018
 BESIDE = 'beside.safetensors'
+IN_FLOAT32 = 'in-float32'  # an empty file, while several processes write: one of them met rows that need it
 
 
 def is_store(path) -> bool:
@@ -222,17 +227,22 @@ def read_about(folder: Path) -> dict:
 
 def is_unfinished(folder) -> bool:
     "Whether an extraction into this folder was interrupted."
+    if parts_in(folder):
+        return True
     return is_store(folder) and not read_json(Path(folder)/MANIFEST, 2**30).get('complete', True)
 
 
 def remove_store(folder):
-    "Remove the shards and the manifest of a folder, if it has any, and nothing else."
+    "Remove the shards and the manifest of a folder, and what several processes left, if it has any; nothing else."
     if is_store(folder):
         told = check_store(folder)
         (folder/MANIFEST).unlink()
         for shard in told['shards']:
             for file in shard['files'].values():
                 (folder/file['name']).unlink()
+    for part in parts_in(folder):
+        shutil.rmtree(part)
+    (folder/IN_FLOAT32).unlink(missing_ok=True)
 
 
 # %% ../nbs/A16_stores.ipynb #57a00019
@@ -329,7 +339,7 @@ class Work(NamedTuple):
     "What an extraction will write."
 
     batches: object
-    """Function of a number i: batches of items from i on, dicts place -> (b * per, d)."""
+    """Function of numbers i and j: batches of items from i on, before j if given, dicts place -> (b * per, d)."""
     items: int
     """Images or contexts."""
     per: int
@@ -357,21 +367,38 @@ def without(block: dict, rows: int) -> dict:
     return {place: x[rows:] for place, x in block.items()}
 
 
-def write_store(folder, work: Work, dtype: str = 'float32', shard_bytes: int = 2**28, every: float = 60.) -> Path:
-    "A store of rows that come in batches; one that was interrupted is gone on with."
-    folder = folder_of(folder)
+def size_of(block: dict) -> int:
+    "How many rows it has."
+    return len(next(iter(block.values())))
+
+
+def behind(blocks, rows: int):
+    "Blocks without the first rows."
+    for block in blocks:
+        if rows < size_of(block):
+            yield without(block, rows)
+        rows = max(rows - size_of(block), 0)
+
+
+def write_beside(folder: Path, work: Work):
+    "The folder, and what lies beside the rows."
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder/BESIDE) as path:
         tensor_writer(work.tensors)(path)
+
+
+def write_store(folder, work: Work, dtype: str = 'float32', shard_bytes: int = 2**28, every: float = 60.) -> Path:
+    "A store of rows that come in batches; one that was interrupted is gone on with."
+    folder = folder_of(folder)
+    if is_unfinished(folder):
+        check_parts(folder, 1)
+    write_beside(folder, work)
     with ActivationStore.writer(folder, dtype=dtype, shard_bytes=shard_bytes, every=every, about=work.about,
                                 provenance=work.provenance, resume=True) as writer:
         try:
-            step = work.per * work.batch_size
-            first, there = divmod(writer.rows, step)
-            for block in work.batches(first * work.batch_size):
-                size = len(next(iter(block.values())))
-                writer.add(without(block, there)) if there < size else None
-                there = max(there - size, 0)
+            first, there = divmod(writer.rows, work.per * work.batch_size)
+            for block in behind(work.batches(first * work.batch_size), there):
+                writer.add(block)
             got = writer.rows + writer.filled
             if got != work.items * work.per:
                 raise ValueError(f"rows: expected {work.items * work.per}; got {got}")
@@ -380,6 +407,70 @@ def write_store(folder, work: Work, dtype: str = 'float32', shard_bytes: int = 2
             raise KeyboardInterrupt(f'interrupted after {writer.rows:,} of {work.items * work.per:,} rows; the same '
                                     'command goes on') from None
     return folder
+
+
+
+# %% ../nbs/A16_stores.ipynb #57a00045
+def share_of(work: Work, size: int, index: int) -> tuple[int, int]:
+    "The first item of a process, and that behind its last."
+    batches = math.ceil(work.items / work.batch_size)
+    if batches < size:
+        raise ValueError(f"processes: expected at most {batches}, the number of batches of {work.batch_size}; got "
+                         f"{size}")
+    first, last = (batches * i // size * work.batch_size for i in (index, index + 1))
+    return first, min(last, work.items)
+
+
+def in_half(block: dict, per: int) -> bool:
+    "Whether half precision will do for a batch of items with so many rows each."
+    return all(compact(x.unflatten(0, (-1, per))).dtype == torch.float16 for x in block.values())
+
+
+def write_share(folder, work: Work, team: Team, half: bool = False, every: float = 60.) -> Path:
+    "The same store by several processes, each of which writes its share; as many go on with one that was interrupted."
+    folder = folder_of(folder)
+    first, last = share_of(work, team.world.size, team.world.index)
+    step, told = work.per * work.batch_size, folder/IN_FLOAT32
+
+    def blocks(rows):
+        for block in behind(judged(work.batches(first + rows // step * work.batch_size, last)), rows % step):
+            rows += size_of(block)
+            yield block
+        if rows != (last - first) * work.per:
+            raise ValueError(f"rows: expected {(last - first) * work.per} of process {team.world.index}; got {rows}")
+
+    def judged(batches):
+        for block in batches:
+            if half and not told.exists() and not in_half(block, work.per):
+                told.touch()
+            yield block
+
+    def dtype():
+        return 'float16' if half and not told.exists() else 'float32'
+    if team.first:
+        write_beside(folder, work)
+    try:
+        team._write(folder, blocks, 'float32', dtype, work.provenance, work.about, True, every)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f'interrupted; the same command goes on, with {team.world.size} processes') from None
+    if team.first:
+        told.unlink(missing_ok=True)
+    return folder
+
+
+@contextlib.contextmanager
+def together():
+    "The processes that `torchrun` started, as a team; one that meets an error does not wait for the others."
+    try:
+        yield team_of_all()
+    except BaseException:
+        leave_at_once()
+        raise
+
+
+def folder_for_all(choose, team: Team) -> Path:
+    "The folder that the first process chooses, in all of them."
+    return Path(first_says(lambda: str(choose()), team))
 
 
 # %% ../nbs/A16_stores.ipynb #57a00025
@@ -434,11 +525,12 @@ def pictures_told(plan: ImagePlan) -> dict:
     return dict(root=str(root), files=names, config=config, gray=len(plan.mean) == 1)
 
 
-def image_batches(plan: ImagePlan, batch_size: int, half: bool, first: int = 0):
-    "The tokens of images from number `first` on; `TooFine` where half precision is asked for and would change them."
-    images, starts = framed_batches(plan.photos, batch_size, first), range(first, len(plan.photos), batch_size)
+def image_batches(plan: ImagePlan, batch_size: int, half: bool, first: int = 0, last: int | None = None):
+    "The tokens of images from `first` on, before `last`; `TooFine` where half precision is asked for and changes them."
+    photos = Photos(plan.photos.files[:last], plan.photos.frame, plan.photos.gray)
+    images, starts = framed_batches(photos, batch_size, first), range(first, len(photos), batch_size)
     for start, x in zip(progress(starts, 'images to tokens'), images):
-        x, files = (x - plan.mean) / plan.std, plan.photos.files[start:start + len(x)]
+        x, files = (x - plan.mean) / plan.std, photos.files[start:start + len(x)]
         found = {place: tokens_of(net, x, files, device=plan.device) for place, net in plan.nets.items()}
         if half and any(compact(tokens).dtype != torch.float16 for tokens in found.values()):
             raise TooFine
@@ -458,14 +550,16 @@ def image_work(plan: ImagePlan, batch_size: int, half: bool) -> Work:
         tensors['directions'] = plan.look.directions
         tensors |= {} if plan.look.bias is None else dict(bias=plan.look.bias)
 
-    def batches(first):
-        return image_batches(plan, batch_size, half, first)
+    def batches(first, last=None):
+        return image_batches(plan, batch_size, half, first, last)
     return Work(batches, len(plan.photos), h * w, batch_size, about, provenance, tensors)
 
 
-def extract_images(plan: ImagePlan, folder, batch_size: int = 32, **how) -> Path:
+def extract_images(plan: ImagePlan, folder, batch_size: int = 32, team: Team | None = None, **how) -> Path:
     "A store of the tokens of a network after some of its blocks; `how` is for `write_store`."
     folder = folder_of(folder)
+    if team is not None:
+        return write_share(folder, image_work(plan, batch_size, False), team, half=True, **how)
     begun = read_about(folder)['places'].values() if is_unfinished(folder) else ()
     if 'float32' not in [place['dtype'] for place in begun]:
         try:
@@ -521,8 +615,8 @@ def text_work(plan: TextPlan, batch_size: int, progress: bool | None) -> Work:
     net, m, per = plan.lm.model, len(plan.ids), int(plan.keep.sum())
     keep = plan.keep.expand(plan.ids.shape)
 
-    def batches(first):
-        return activation_batches(net, plan.ids[first:], keep[first:], plan.places, batch_size, progress,
+    def batches(first, last=None):
+        return activation_batches(net, plan.ids[first:last], keep[first:last], plan.places, batch_size, progress,
                                   tokenizer=plan.lm.tokenizer)
     about = dict(kind='texts', model=plan.lm.name, grid=[1, per], prefix=0, names=[],
                  note=f'contexts of {plan.ids.shape[1]} tokens',
@@ -535,8 +629,11 @@ def text_work(plan: TextPlan, batch_size: int, progress: bool | None) -> Work:
     return Work(batches, m, per, batch_size, about, provenance, tensors)
 
 
-def extract_texts(plan: TextPlan, folder, batch_size: int = 32, progress: bool | None = None, **how) -> Path:
+def extract_texts(plan: TextPlan, folder, batch_size: int = 32, progress: bool | None = None,
+                  team: Team | None = None, **how) -> Path:
     "A store of what a language model has at some places; `how` is for `write_store`."
+    if team is not None:
+        return write_share(folder, text_work(plan, batch_size, progress and team.first), team, **how)
     return write_store(folder, text_work(plan, batch_size, progress), **how)
 
 

@@ -1,4 +1,5 @@
 "Stores of shards between processes: writers that are killed, readers that share an epoch, loaders that are resumed."
+import itertools
 import json
 import os
 import pickle
@@ -125,6 +126,7 @@ def test_torchdata_resumes_it(store, workers):
 
 
 EXTRACT = """
+import os
 import sys
 import time
 from archsae import stores
@@ -144,8 +146,8 @@ def of_images():
 
 
 def slowly(work):
-    def batches(first):
-        for batch in work.batches(first):
+    def batches(*ends):
+        for batch in work.batches(*ends):
             yield batch
             time.sleep(.1)
     return work._replace(batches=batches)
@@ -153,7 +155,11 @@ def slowly(work):
 
 if __name__ == '__main__':
     work, dtype = dict(texts=of_texts, images=of_images)[sys.argv[1]]()
-    stores.write_store(sys.argv[2], slowly(work), dtype, every=0)
+    if len(sys.argv) == 3:
+        stores.write_store(sys.argv[2], slowly(work), dtype, every=0)
+    with stores.together() as team:
+        print(os.getpid(), flush=True)
+        stores.write_share(sys.argv[2], slowly(work), team, every=0)
 """
 
 
@@ -198,3 +204,63 @@ def test_an_extraction_that_is_killed_goes_on(tmp_path, kind, source):
         store.verify()
         assert torch.equal(store[:], ActivationStore(whole, place)[:])
     assert len(stores.open_activations(folder, place).A) == work.items * work.per
+
+
+def torchrun(*script):
+    "Two processes on this machine."
+    start = [sys.executable, '-W', 'ignore', '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', 2]
+    quiet = os.environ | dict(OMP_NUM_THREADS='1', PYTHONWARNINGS='ignore', TQDM_DISABLE='1')
+    quiet.pop('ARCHSAE_CHECK_SHAPES', None)
+    return subprocess.Popen([*map(str, (*start, *script))], env=quiet, text=True, stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE)
+
+
+@pytest.mark.skipif(os.name != 'posix' or bool(absent('minilm')), reason=absent('minilm') or 'needs signals')
+def test_two_processes_that_are_killed_go_on_and_write_the_store_of_one(tmp_path, capsys):
+    from archsae.scaling import check_parts, parts_in
+
+    folder, whole, script = tmp_path/'store', tmp_path/'whole', tmp_path/'extract.py'
+    asked = [*map(str, command('texts')), '--batch-size', '2', '--out']
+    assert main([*asked, str(whole)]) == 0
+    script.write_text(EXTRACT)
+    job = torchrun(script, 'texts', folder, 'team')
+    workers = [int(job.stdout.readline()) for _ in range(2)]
+    parts = [folder/f'part-0000{i}-of-00002' for i in range(2)]
+    while not all((part/MANIFEST).exists() for part in parts):
+        assert job.poll() is None, job.stderr.read()
+        time.sleep(.01)
+    for worker in workers:
+        os.kill(worker, signal.SIGKILL)
+    job.communicate()
+    assert parts_in(folder) == parts and not (folder/MANIFEST).exists()
+    assert all(not check_store(part)['complete'] for part in parts)
+
+    assert main([*asked, str(folder)]) == 2
+    assert 'processes: expected 2, as many as began the store' in capsys.readouterr().err
+    with pytest.raises(ValueError, match='processes: expected 2.*got 3'):
+        check_parts(folder, 3)
+    archsae = os.path.join(os.path.dirname(sys.executable), 'archsae')
+    said, error = torchrun('--no-python', archsae, *asked, folder, '--json').communicate(timeout=120)
+    assert json.loads(said)['places'] == {place: [40 * 30, 384] for place in ('blocks.1', 'blocks.3')}, error[-3000:]
+    assert not parts_in(folder)
+    for path in whole.iterdir():
+        if path.name != 'run.toml':  # which names the folder
+            assert path.read_bytes() == (folder/path.name).read_bytes(), path.name
+
+
+@pytest.mark.skipif(bool(absent('minilm')), reason=absent('minilm') or 'there')
+def test_a_store_that_one_process_began_is_not_for_two(tmp_path):
+    from archsae import stores
+    from archsae.scaling import check_parts
+
+    scope = dict(__name__='extract')
+    exec(EXTRACT, scope)
+    work, dtype = scope['of_texts']()
+
+    def some(first):
+        yield from itertools.islice(work.batches(first), 5)
+        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt, match='interrupted after 256 of'):
+        stores.write_store(tmp_path, work._replace(batches=some), dtype, every=0)
+    with pytest.raises(ValueError, match='processes: expected 1, as many as began'):
+        check_parts(tmp_path, 2)
