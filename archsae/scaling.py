@@ -382,8 +382,8 @@ class PartStore(ActivationStore):
         feed.__class__ = PartFeed
         return feed
 
-    def advise(self, spans, wanted):
-        super().advise(share_of_spans(spans, self.along) if wanted else spans, wanted)
+    def advise(self, spans, wanted, **how):
+        super().advise(share_of_spans(spans, self.along) if wanted else spans, wanted, **how)
 
 
 def share_of_spans(spans: list, along: Along) -> list:

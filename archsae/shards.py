@@ -37,6 +37,7 @@ from archsae.files import bad_file, field, folder_of, json_writer, read_header, 
 # %% ../nbs/A19_shards.ipynb #c1900008
 FORMAT, VERSION, MANIFEST = 'archsae activations', 1, 'manifest.json'
 UNIT = 2**16  # bytes; every size of a memory page divides it
+HUGE = 2**21  # bytes of the page that a system maps at once where it can
 TENSOR = 'activations'
 KINDS = dict(float32=('F32', torch.float32), float16=('F16', torch.float16), bfloat16=('BF16', torch.bfloat16))
 
@@ -214,9 +215,9 @@ class Moments(NamedTuple):
         return found
 
 # %% ../nbs/A19_shards.ipynb #c1900018
-def unit_rows(row_sizes) -> int:
-    "The least number of rows that fill a multiple of UNIT bytes at every place."
-    return max(UNIT // math.gcd(UNIT, size) for size in row_sizes)
+def unit_rows(row_sizes, unit: int = UNIT) -> int:
+    "The least number of rows that fill a multiple of so many bytes, a power of two, at every place."
+    return max(unit // math.gcd(unit, size) for size in row_sizes)
 
 
 def header_of(shape, dtype: str) -> bytes:
@@ -343,7 +344,8 @@ class ShardWriter:
         "Room for a shard of every place."
         sizes = [d * KINDS[self.kind_of(place)][1].itemsize for place, d in widths.items()]
         self.unit = unit_rows(sizes)
-        self.most = max(self.shard_bytes // sum(sizes) // self.unit, 1) * self.unit
+        most, huge = self.shard_bytes // sum(sizes), unit_rows(sizes, HUGE)
+        self.most = most // huge * huge or max(most // self.unit, 1) * self.unit
         self.waiting = {place: Waiting(self.most, d, self.kind_of(place), told and told[place])
                         for place, d in widths.items()}
         self.stems = stems(widths)
@@ -423,18 +425,24 @@ def mapped_at(address: int | None, size: int, rights: int, how: int, handle: int
     return found
 
 
-def forget(base: int, size: int, known: dict, unmap):
+def forget(base: int, known: dict, unmap, start: int, size: int):
     "Give addresses back; another matrix may get them."
     known.pop(base, None)
-    unmap(base, size)
+    unmap(start, size)
 
 
-def one_map(files: list, may_write: bool = True) -> Tensor:
-    "The bytes behind the headers of some shards, (path, bytes), as one tensor; writing to it never changes a file."
+def one_map(files: list, may_write: bool = True, in_order: bool = False) -> Tensor:
+    """The bytes behind the headers of some shards, (path, bytes), as one tensor; writing to it never changes a file.
+
+    For a reading in order it is as far from the beginning of a huge page as the numbers are from that of their file:
+    then a system that keeps files in huge pages can map one at once."""
     total = sum(size for _, size in files)
-    base = mapped_at(None, total, 0, ANYWHERE)
+    reserved = total + 2 * HUGE * in_order
+    start = mapped_at(None, reserved, 0, ANYWHERE)
+    base = math.ceil(start / HUGE) * HUGE + UNIT if in_order else start
     block = (ctypes.c_ubyte * total).from_address(base)
-    weakref.finalize(block, forget, base, total, MAPPED, LIBC.munmap).atexit = False  # then all is given back anyway
+    back = weakref.finalize(block, forget, base, MAPPED, LIBC.munmap, start, reserved)
+    back.atexit = False  # then all is given back anyway
     rights, at = mmap.PROT_READ | (mmap.PROT_WRITE if may_write else 0), base
     for path, size in files:
         handle = os.open(path, os.O_RDONLY)
@@ -633,7 +641,7 @@ class ActivationStore:
         about = self.manifest['places'][self.place]
         self.shape, self.dtype = tuple(about['shape']), KINDS[about['dtype']][1]
         self.mean, self.var = (torch.tensor(about[name], dtype=torch.float64) for name in ('mean', 'var'))
-        self.scale, self._maps = None, {}
+        self.scale, self._maps, self._seen = None, {}, 0
 
     @staticmethod
     def writer(folder, *, dtype='float32', shard_bytes: int = 2**28, every: float = 60.,
@@ -673,7 +681,7 @@ class ActivationStore:
         return f'ActivationStore({self.folder.name}, {self.place}: {n} rows of {d} numbers in {kind}{view})'
 
     def __getstate__(self) -> dict:
-        return vars(self) | dict(_maps={})
+        return vars(self) | dict(_maps={}, _seen=0)
 
     @property
     def raw_key(self) -> str:
@@ -712,17 +720,18 @@ class ActivationStore:
         view.scale = mean.to(kind), std.to(kind)
         return view
 
-    def mapping(self, may_write: bool) -> Float[Tensor, 'n d']:
+    def mapping(self, may_write: bool, in_order: bool = False) -> Float[Tensor, 'n d']:
         "The matrix on the disk, mapped."
-        if may_write not in self._maps:
+        kind = may_write, in_order
+        if kind not in self._maps:
             size = row_bytes(self.manifest['places'][self.place])
             files = [(self.folder/shard['files'][self.place]['name'], size * shard['rows'])
                      for shard in self.manifest['shards']]
             if LIBC:
-                self._maps[may_write] = one_map(files, may_write).view(self.dtype).view(self.shape)
+                self._maps[kind] = one_map(files, may_write, in_order).view(self.dtype).view(self.shape)
             else:
-                self._maps[may_write] = one_copy(files, self.manifest['places'][self.place], self.raw_key)
-        return self._maps[may_write]
+                self._maps[kind] = one_copy(files, self.manifest['places'][self.place], self.raw_key)
+        return self._maps[kind]
 
     @property
     def matrix(self) -> Float[Tensor, 'n d']:
@@ -740,16 +749,17 @@ class ActivationStore:
             raise ValueError(f"which: expected rows, by numbers, a slice or a mask; got {shown(which)}")
         if isinstance(which, Tensor) and which.ndim == 1 and len(which) > 256 and which.dtype == torch.long:
             return torch.cat([self[some] for some in which.split(256)])  # each row takes some pages with it
-        x, spans = self.read(which), [(0, len(self))]
-        if isinstance(which, slice):
-            first, stop, step = which.indices(len(self))
-            spans = [(first, stop)] if step == 1 and first < stop else spans
-        self.advise(spans, wanted=False)  # a page that was looked at stays in the process otherwise
+        in_order = isinstance(which, slice) and which.step in (None, 1)
+        x = self.read(which, in_order)
+        self._seen += x.nbytes
+        if not in_order or self._seen > 2**25:  # a page that was looked at stays in the process otherwise
+            self.advise([(0, len(self))], wanted=False, in_order=in_order)
+            self._seen = 0
         return x
 
-    def read(self, which) -> Float[Tensor, '... d']:
+    def read(self, which, in_order: bool = False) -> Float[Tensor, '... d']:
         "Rows, as this store or this view gives them."
-        A = self.mapping(False)
+        A = self.mapping(False, in_order)
         in_torch = isinstance(which, Tensor) and which.dtype == torch.long and which.ndim == 1
         if in_torch and len(which) and which.min() >= 0:
             x = A.index_select(0, which)  # twice as fast as A[which]
@@ -803,11 +813,11 @@ class ActivationStore:
         order = Order(n, run, pool, check_whole('seed', seed), check_whole('epoch', epoch), rank, world)
         return Feed(self, batch_size, order, drop_last)
 
-    def advise(self, spans: list, wanted: bool):
+    def advise(self, spans: list, wanted: bool, in_order: bool = False):
         "Tell the system that stretches of rows will be read, or that they are done with."
         if not hasattr(mmap, 'MADV_WILLNEED') or not LIBC:
             return
-        A, row = self.mapping(False), self.shape[1] * self.dtype.itemsize
+        A, row = self.mapping(False, in_order), self.shape[1] * self.dtype.itemsize
         for a, b in spans:
             start = (A.data_ptr() + a * row) // mmap.PAGESIZE * mmap.PAGESIZE
             LIBC.madvise(start, A.data_ptr() + b * row - start, mmap.MADV_WILLNEED if wanted else mmap.MADV_DONTNEED)

@@ -153,10 +153,10 @@ def from_store(team, folder):
     store = ActivationStore(folder/'rows', buffer=2**18, run=8).standardised()
     fetched, found = [], {}
 
-    def counted(self, which):
+    def counted(self, which, *how):
         if sys._getframe(1).f_code.co_name == '__next__':  # and no look at some rows before the training
             fetched.append(which)
-        return read(self, which)
+        return read(self, which, *how)
 
     def pages():
         "Pages of the files that the rows begin or end in, of those fetched in the first pass."
