@@ -15,6 +15,7 @@ from archsae.core import (
     Bool, Float, Int, check_flag, check_mask, check_number, check_positive, check_rows, nonzero, shown,
 )
 from .sae import SAE, as_tokens
+from .supports import dots_at
 
 # %% ../nbs/09_pursuit.ipynb #403c818f
 def as_pair(x, D, blocked) -> tuple:
@@ -28,13 +29,96 @@ def as_pair(x, D, blocked) -> tuple:
     return x.to(wide), D.to(wide), blocked
 
 
-def gains(residual: Float[Tensor, 'n d'], D: Float[Tensor, 'k d'], positive: bool,
-          blocked: Bool[Tensor, ' k'] | None = None) -> Float[Tensor, 'n k']:
-    "What each atom would take off each residual, as a length; -inf for the atoms that may not be used."
-    along = residual @ D.T / nonzero(D.norm(dim=1))
-    if not positive:
-        along = along.abs()
-    return along if blocked is None else along.masked_fill(blocked, -torch.inf)
+def usable_atoms(D: Float[Tensor, 'k d'], blocked: Bool[Tensor, ' k'] | None) -> tuple:
+    "Which atoms may be used, their norms, and they themselves with norm one."
+    free = torch.arange(len(D), device=D.device) if blocked is None else (~blocked).nonzero()[:, 0]
+    size = nonzero(D[free].norm(dim=1))
+    return free, size, D[free] / size[:, None]
+
+# %% ../nbs/09_pursuit.ipynb #3a6d5002
+GROUP = 128  # atoms of which the largest product is found first
+ENOUGH = 4 * GROUP  # atoms for a rough look
+MOST_PRODUCTS = 2**26  # of atoms with each other, that are kept
+ON_CPU, ELSEWHERE = 2**23, 2**28  # numbers that a block of tokens may need
+
+
+def half_is_quick(device: torch.device) -> bool:
+    "Whether a product of matrices in bfloat16 takes a small part of its time in float32."
+    if device.type == 'cpu':
+        return bool(getattr(torch.cpu, 'get_capabilities', dict)().get('amx_bf16'))
+    return device.type == 'cuda'
+
+
+def rows_at_once(numbers: int, device: torch.device) -> int:
+    "How many tokens make a block, where each needs so many numbers."
+    return max((ON_CPU if device.type == 'cpu' else ELSEWHERE) // numbers, 1)
+
+# %% ../nbs/09_pursuit.ipynb #3a6d509a
+class Finder:
+    """Finds the atom that takes most off each residual: that of the largest product.
+
+    Parameters
+    ----------
+    U : (k, d) atoms of norm one
+    positive : codes >= 0 only
+    rows : tokens that are looked at together
+    rough : whether to look in bfloat16 first; where not given, if that is quicker
+    """
+
+    def __init__(self, U: Float[Tensor, 'k d'], positive: bool, rows: int, rough: bool | None = None):
+        self.U, self.positive, self.rows = U, positive, rows
+        pays = len(U) >= ENOUGH and U.dtype == torch.float32 and half_is_quick(U.device)
+        self.rough = pays if rough is None else rough
+        if self.rough:
+            self.half = F.pad(U.bfloat16(), (0, 0, 0, -len(U) % GROUP)).T.contiguous()
+            self.space = self.half.new_empty(rows, self.half.shape[1])
+            self.error = U.square().amax(0) * (4 * 2**-8)**2 * 4 / 3  # of two products, each with two factors
+
+    def __call__(self, residual: Float[Tensor, 'n d'], taken: Int[Tensor, 'n s']) -> Int[Tensor, ' n']:
+        look = self.by_a_rough_look if self.rough else self.in_full
+        return torch.cat([look(r, t) for r, t in zip(residual.split(self.rows), taken.split(self.rows))])
+
+    def in_full(self, residual, taken):
+        "By all products."
+        along = residual @ self.U.T
+        if not self.positive:
+            along = along.abs_()
+        return along.scatter_(1, taken, -torch.inf).argmax(1)
+
+    def by_a_rough_look(self, residual, taken):
+        "By rough products, and those near the largest of them in full."
+        n, last = len(residual), len(self.U) - 1
+        token, atom, sure = self.near(residual)
+        atom = atom.clamp(max=last)
+        starts = torch.searchsorted(token, torch.arange(n + 1, device=token.device))
+        exact = dots_at(residual, self.U, atom, starts)
+        exact = exact if self.positive else exact.abs()
+        most = exact.new_full((n,), -torch.inf).scatter_reduce(0, token, exact, 'amax')
+        winner = torch.where(exact == most.index_select(0, token), atom, last)
+        best = taken.new_full((n,), last).scatter_reduce(0, token, winner, 'amin')
+        again = (~sure | (taken == best[:, None]).any(1)).nonzero()[:, 0]  # products of taken atoms are about 0
+        if len(again):
+            best[again] = self.in_full(residual[again], taken[again])
+        return best
+
+    def near(self, residual):
+        "Tokens and atoms whose products may be the largest of the token, and which tokens have such atoms."
+        along = torch.mm(residual.bfloat16(), self.half, out=self.space[:len(residual)])
+        along = along.view(torch.int16)  # as whole numbers, in the same order where positive
+        if not self.positive:
+            along.bitwise_and_(2**15 - 1)  # without the sign
+        along = along.view(len(residual), self.half.shape[1] // GROUP, GROUP)
+        top = along.amax(2)
+        most = top.amax(1).view(torch.bfloat16).float()
+        least = most - 2**-7 * most - (residual.square() @ self.error).sqrt()
+        sure = least > 0
+        floor = (least.view(torch.int32) >> 16).where(sure, 2**15 - 1).to(torch.int16)[:, None]  # rounded down
+        group = (top >= floor).flatten().nonzero()[:, 0]
+        token = group // top.shape[1]
+        members = along.flatten(0, 1).index_select(0, group)
+        place = (members >= floor.index_select(0, token)).flatten().nonzero()[:, 0]
+        pair = place // GROUP
+        return token[pair], group[pair] % top.shape[1] * GROUP + place % GROUP, sure
 
 # %% ../nbs/09_pursuit.ipynb #9406d8bd
 def matching_pursuit(x: Float[Tensor, 'n d'], D: Float[Tensor, 'k d'], k: int, *, positive: bool = True,
@@ -60,26 +144,30 @@ def matching_pursuit(x: Float[Tensor, 'n d'], D: Float[Tensor, 'k d'], k: int, *
     x, D, blocked = as_pair(x, D, blocked)
     check_flag('positive', positive)
     check_positive('k', k)
-    size = nonzero(D.square().sum(1))
+    free, _, U = usable_atoms(D.detach(), blocked)
+    none = torch.zeros(len(x), 0, dtype=torch.long, device=x.device)
+    if not len(free):
+        return SparseCodes(x.new_zeros(len(x), k), F.pad(none, (0, k)), len(D)), x
+    find = Finder(U, positive, min(rows_at_once(len(U), D.device), len(x)))
     residual, values, index = x, [], []
     for _ in range(k):
-        j = gains(residual.detach(), D.detach(), positive, blocked).argmax(1)
-        code = (residual * D[j]).sum(1) / size[j]
+        j = free[find(residual.detach(), none)]
+        atom = D[j]
+        code = (residual * atom).sum(1) / nonzero(atom.square().sum(1))
         if positive:
             code = code.relu()
-        residual = residual - code[:, None] * D[j]
+        residual = residual - code[:, None] * atom
         values.append(code)
         index.append(j)
     return SparseCodes(torch.stack(values, 1), torch.stack(index, 1), len(D)), residual
 
 # %% ../nbs/09_pursuit.ipynb #23a96f35
-def one_more(V: Float[Tensor, 'n s s'], products: Float[Tensor, 'n s']) -> Float[Tensor, 'n t t']:
-    "The inverse of a matrix of inner products with one more atom of norm one, from its products with those before."
-    v = (V @ products[..., None])[..., 0]
-    own = 1 - (products * v).sum(1)
-    inverse = torch.where(own > 1e-6, 1 / own, 0.)
-    step = F.pad(v, (0, 1), value=-1.)
-    return F.pad(V, (0, 1, 0, 1)) + inverse[:, None, None] * step[:, :, None] * step[:, None, :]
+def one_more(M: Float[Tensor, 'n s s'], products: Float[Tensor, 'n s']) -> Float[Tensor, 'n t']:
+    "The next row of the inverse of a Cholesky factor, for one more atom of norm one with these products."
+    w = M @ products[:, :, None]
+    own = 1 - w.square().sum((1, 2))
+    scale = torch.where(own > 1e-6, own.rsqrt(), 0.)
+    return F.pad(-(M.mT @ w)[..., 0], (0, 1), value=1.) * scale[:, None]
 
 # %% ../nbs/09_pursuit.ipynb #2f6f5aa2
 def nonnegative_codes(G: Float[Tensor, 'n s s'], b: Float[Tensor, 'n s'], z: Float[Tensor, 'n s'],
@@ -106,103 +194,37 @@ def nonnegative_codes(G: Float[Tensor, 'n s s'], b: Float[Tensor, 'n s'], z: Flo
             break
     return z
 
-# %% ../nbs/09_pursuit.ipynb #3a6d509a
-GROUP = 64  # atoms of which the largest product is found first
-FEW = 4  # groups and atoms that are looked at closely
-ENOUGH = 2 * GROUP * FEW  # atoms for a rough look
-TAKEN = -2**15  # below every product, as whole numbers of 16 bits
-MOST_PRODUCTS = 2**26  # of atoms with each other, that are kept
-ON_CPU, ELSEWHERE = 2**22, 2**28  # numbers that a block of tokens may need
-
-
-def half_is_quick(device: torch.device) -> bool:
-    "Whether a product of matrices in bfloat16 takes a small part of its time in float32."
-    if device.type == 'cpu':
-        return bool(getattr(torch.cpu, 'get_capabilities', dict)().get('amx_bf16'))
-    return device.type == 'cuda'
-
-
-class Finder:
-    """Finds the atom that takes most off each residual, see `gains`.
-
-    Parameters
-    ----------
-    U : (k, d) atoms of norm one
-    positive : codes >= 0 only
-    rough : whether to look in bfloat16 first
-    """
-
-    def __init__(self, U: Float[Tensor, 'k d'], positive: bool, rough: bool):
-        self.U, self.positive, self.rough = U, positive, rough
-        if rough:
-            self.groups = max(-(-len(U) // GROUP), FEW)
-            self.half = F.pad(U.bfloat16(), (0, 0, 0, self.groups * GROUP - len(U))).T.contiguous()
-            self.error = U.square().amax(0) * (4 * 2**-8)**2 * 4 / 3  # of two products, each with two factors
-
-    def __call__(self, residual: Float[Tensor, 'n d'], taken: Int[Tensor, 'n s']) -> Int[Tensor, ' n']:
-        return self.by_a_rough_look(residual, taken) if self.rough else self.in_full(residual, taken)
-
-    def in_full(self, residual, taken):
-        "By all products."
-        along = residual @ self.U.T
-        if not self.positive:
-            along = along.abs_()
-        return along.scatter_(1, taken, -torch.inf).argmax(1)
-
-    def by_a_rough_look(self, residual, taken):
-        "By rough products, and those near the largest of them in full."
-        atom, score = self.candidates(residual, taken)
-        doubt = 2**-7 * score[:, 0].abs() + (residual.square() @ self.error).sqrt()
-        least = score[:, 0] - doubt
-        best = atom[:, 0]
-        close = (score[:, 1] >= least).nonzero()[:, 0]
-        some = atom[close]
-        exact = (self.U[some] @ residual[close, :, None])[..., 0]
-        exact = exact if self.positive else exact.abs()
-        best[close] = some.gather(1, exact.argmax(1, keepdim=True))[:, 0]
-        crowded = (score[:, -1] >= least).nonzero()[:, 0]
-        best[crowded] = self.in_full(residual[crowded], taken[crowded])
-        return best
-
-    def candidates(self, residual, taken):
-        "The atoms with the largest rough products, largest first, and these."
-        n = len(residual)
-        along = (residual.bfloat16() @ self.half).view(torch.int16)  # positive ones are in the same order
-        if not self.positive:
-            along.bitwise_and_(2**15 - 1)  # without the sign
-        along[:, len(self.U):] = TAKEN
-        along = along.scatter_(1, taken, TAKEN).view(n, self.groups, GROUP)
-        groups = along.amax(2).topk(FEW, 1).indices
-        members = along.gather(1, groups[:, :, None].expand(n, FEW, GROUP)).flatten(1)
-        score, place = members.topk(FEW, 1)
-        atom = groups.gather(1, place // GROUP) * GROUP + place % GROUP
-        return atom, score.view(torch.bfloat16).float()
-
 # %% ../nbs/09_pursuit.ipynb #6e335501
+def none_below(z: Float[Tensor, 'n s'], half: Float[Tensor, 'n s s'], b: Float[Tensor, 'n s'],
+               steps: int) -> Float[Tensor, 'n s']:
+    "Codes z >= 0 for the tokens where some are not, from their products b and half those of their atoms."
+    wrong = (z < 0).any(1).nonzero()[:, 0]
+    if not len(wrong):
+        return z
+    G = half[wrong]
+    return z.index_copy(0, wrong, nonnegative_codes(G + G.mT, b[wrong], z[wrong], steps))
+
+
 def chosen_and_refit(x: Float[Tensor, 'n d'], find: Finder, products: Float[Tensor, 'k k'] | None, k: int,
                      steps: int) -> tuple[Float[Tensor, 'n s'], Int[Tensor, 'n s']]:
     "The codes and the places of `k` steps, for tokens that fit into memory together; `products` of atoms, if known."
     n, U = len(x), find.U
-    index = torch.zeros(n, 0, dtype=torch.long, device=x.device)
-    V, b = x.new_zeros(n, 0, 0, dtype=torch.float64), x.new_zeros(n, 0, dtype=torch.float64)
-    G = V
-    residual, found = x, x.new_zeros(n, 0)
+    index = torch.zeros(n, k, dtype=torch.long, device=x.device)
+    half, M = x.new_zeros(2, n, k, k, dtype=torch.float64)
+    half.diagonal(dim1=1, dim2=2).fill_(.5)
+    b, z = x.new_zeros(2, n, k, dtype=torch.float64)
+    found, residual = x.new_zeros(n, 0), x
     for i in range(k):
-        j = find(residual, index)
-        p = products[index, j[:, None]] if products is not None else (U[index] @ U[j, :, None])[..., 0]
-        p = p.double()
-        V = one_more(V, p)
-        G = torch.cat([F.pad(G, (0, 0, 0, 1)), F.pad(p, (0, 1), value=1.)[..., None]], 2)
-        G[:, i, :i] = p
-        index = torch.cat([index, j[:, None]], 1)
-        b = torch.cat([b, (x * U[j]).sum(1, keepdim=True).double()], 1)
-        codes = (V @ b[..., None])[..., 0]
-        if find.positive:
-            wrong = (codes < 0).any(1).nonzero()[:, 0]
-            if len(wrong):
-                codes[wrong] = nonnegative_codes(G[wrong], b[wrong], codes[wrong], steps)
+        if i:
+            residual = F.embedding_bag(index[:, :i], U, per_sample_weights=-found, mode='sum').add_(x)
+        j = find(residual, index[:, :i])
+        p = dots_at(U.index_select(0, j), U, index[:, :i]) if products is None else products[index[:, :i], j[:, None]]
+        half[:, i, :i], b[:, i], index[:, i] = p, dots_at(x, U, j[:, None])[:, 0], j
+        s = slice(0, i + 1)
+        M[:, i, s] = one_more(M[:, :i, :i], half[:, i, :i])
+        z += (M[:, i] * b).sum(1, keepdim=True) * M[:, i]
+        codes = none_below(z[:, s], half[:, s, s], b[:, s], steps) if find.positive else z[:, s]
         found = codes.to(x.dtype)
-        residual = x - F.embedding_bag(index, U, per_sample_weights=found, mode='sum')
     return found, index
 
 # %% ../nbs/09_pursuit.ipynb #ee7c3923
@@ -231,18 +253,15 @@ def orthogonal_pursuit(x: Float[Tensor, 'n d'], D: Float[Tensor, 'k d'], k: int,
     """
     x, D, blocked = as_pair(x, D, blocked)
     check_flag('positive', positive)
-    free = torch.arange(len(D), device=D.device) if blocked is None else (~blocked).nonzero()[:, 0]
+    free, size, U = usable_atoms(D, blocked)
     k = check_positive('k', k, most=len(D))
     steps = check_positive('steps', steps)
-    size = nonzero(D[free].norm(dim=1))
-    U = D[free] / size[:, None]
-    many = len(U) >= ENOUGH and k <= 2 * GROUP  # the best groups have a few that are not taken
-    rough = many and U.dtype == torch.float32 and half_is_quick(U.device)
-    find = Finder(U, positive, rough)
-    products = U @ U.T if len(U)**2 <= min(MOST_PRODUCTS, len(x) * len(U)) else None
-    rows = max((ON_CPU if x.device.type == 'cpu' else ELSEWHERE) // (len(U) + k * D.shape[1]), 1)
+    products = U @ U.T if 2 * len(U) <= len(x) and len(U)**2 <= MOST_PRODUCTS else None
+    rows = rows_at_once(len(D) + 4 * k**2, x.device)
+    blocks = x.tensor_split(-(-len(x) // rows))  # all about as large
+    find = Finder(U, positive, len(blocks[0]))
     done = min(k, len(U))
-    parts = [chosen_and_refit(some, find, products, done, steps) for some in x.split(rows)]
+    parts = [chosen_and_refit(some, find, products, done, steps) for some in blocks]
     values, index = (torch.cat(t) for t in zip(*parts))
     codes = SparseCodes(F.pad(values / size[index], (0, k - done)), F.pad(free[index], (0, k - done)), len(D))
     return codes, x - decode(codes, D)
