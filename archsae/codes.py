@@ -349,11 +349,10 @@ def top_m(H: Float[Tensor, 'n k'], m: int) -> tuple[Float[Tensor, 'n m'], Int[Te
 def keep_topk(X: Float[Tensor, 'n d'], W: Float[Tensor, 'k d'], b: Float[Tensor, ' k'] | None, m: int,
               block: int | None = None) -> SparseCodes:
     "The `m` largest pre-codes of each token, as they are: not yet ReLU'd."
-    values = X.new_empty(len(X), m)
-    index = torch.empty(len(X), m, dtype=torch.long, device=X.device)
-    for i, H in pre_blocks(X, W, b, block):
-        here = slice(i, i + len(H))
-        values[here], index[here] = top_m(H, m)
+    found = [top_m(H, m) for _, H in pre_blocks(X, W, b, block)]
+    if not found:
+        return SparseCodes(X.new_empty(0, m), torch.empty(0, m, dtype=torch.long, device=X.device), len(W))
+    values, index = found[0] if len(found) == 1 else map(torch.cat, zip(*found))
     return SparseCodes(values, index, len(W))
 
 # %% ../nbs/07_codes.ipynb #500d4e9b

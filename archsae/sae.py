@@ -66,16 +66,19 @@ NORMALIZATIONS = dict(
 
 # %% ../nbs/08_sae.ipynb #0b4366af
 @torch.no_grad()
-def normalize_(weights: Float[Tensor, 'k d'], normalization):
-    "Normalize in place; the usual case without a copy."
+def normalize_(weights: Float[Tensor, 'k d'], normalization, even_if_near: bool = True):
+    "Normalize in place; the usual case without a copy, and nothing at all where it would change last digits only."
     if normalization is normalize_l2:
         norm = weights.norm(dim=1, keepdim=True)
-        on_cpu = weights.device.type == 'cpu'
-        if on_cpu and not (norm.min() > 1e-9 and norm.max() < 1e9):  # NaN too
-            weights.copy_(unit_rows(weights))
-        else:
-            weights.div_(nonzero(norm) if on_cpu else torch.where((norm - 1).abs() <= norm_error(weights), 1., norm))
-    elif normalization is not normalize_identity:
+        if weights.device.type != 'cpu':  # which would have to be waited for
+            weights.div_(torch.where((norm - 1).abs() <= norm_error(weights), 1., norm))
+            return
+        low, high = (v.item() for v in norm.aminmax())
+        if low > 1e-9 and high < 1e9:  # not NaN either
+            if even_if_near or max(1 - low, high - 1) > 2 * norm_error(weights):
+                weights.div_(norm)
+            return
+    if even_if_near or not is_normal(weights, normalization):
         weights.copy_(normalization(weights))
 
 
@@ -159,8 +162,7 @@ class DictionaryLayer(SlowNumbers, Configured, nn.Module):
         if compiling:
             normalize_(self._weights, self.normalization)
         elif self._feasible != stamp(self._weights):
-            if self._is_new or not is_normal(self._weights.detach(), self.normalization):
-                normalize_(self._weights, self.normalization)
+            normalize_(self._weights, self.normalization, even_if_near=self._is_new)
             self._is_new = False
             self._feasible = stamp(self._weights)
         return self
