@@ -62,7 +62,7 @@ KINDS = {
 }
 CLASSES = {'ra-topk': 'RATopKSAE', 'ra-batchtopk': 'RABatchTopKSAE', 'ra-jump': 'RAJumpSAE', 'topk': 'TopKSAE',
            'batchtopk': 'BatchTopKSAE', 'jump': 'JumpSAE'}
-SOURCES = ('digits', 'minilm', 'vit', 'photos', 'imagenet')
+SOURCES = ('digits', 'minilm', 'vit', 'photos', 'vit_photos', 'imagenet')
 EXPORTS = ('archsae', 'saelens', 'language-model-saes', 'overcomplete', 'dictionary_learning', 'sparsify')
 
 # %% ../nbs/41_cli.ipynb #c1100013
@@ -654,7 +654,7 @@ def fit(talk, data, out, stable, kind, progress, dry_run, as_json, overwrite, ch
     """Learn a dictionary from DATA and save it.
 
     DATA is a store that `archsae extract` wrote, a .npy or .safetensors file of activations (rows, dimensions) or
-    (images, rows, dimensions), or one of digits, minilm, vit, photos, imagenet.
+    (images, rows, dimensions), or one of digits, minilm, vit, photos, vit_photos, imagenet.
 
     A training that was interrupted or killed goes on when the same command is given again.
 

@@ -59,20 +59,32 @@ def imagenet(device, limit: int | None) -> Activations:
     return image_tokens(MOBILENET[0], folder, weights, device=device, limit=limit, **AS_TRAINED)
 
 
-def photos(device, limit: int | None) -> Activations:
-    "The same on 6 000 photos, or `limit` of them in the same proportion: 5 000 are of 200 classes and 64 pixels."
-    weights, large, small = in_data('photos', MOBILENET[1], 'imagenet_1000', 'tiny_imagenet_5000')
+def of_both(source: str, network: tuple, device, limit: int | None, **options) -> Activations:
+    "Tokens of 6 000 photos, or of `limit` in the same proportion: 5 000 are of 200 classes and 64 pixels."
+    weights, large, small = in_data(source, network[1], 'imagenet_1000', 'tiny_imagenet_5000')
     few = (None, None) if limit is None else (max(limit // 6, 1), max(limit - limit // 6, 1))
-    parts = [image_tokens(MOBILENET[0], folder, weights, device=device, limit=at_most, **AS_TRAINED)
+    parts = [image_tokens(network[0], folder, weights, device=device, limit=at_most, **options)
              for folder, at_most in zip((large, small), few)]
     return joined(*parts)
+
+
+def photos(device, limit: int | None) -> Activations:
+    "The same on 6 000 photos."
+    return of_both('photos', MOBILENET, device, limit, **AS_TRAINED)
+
+
+AFTER_8 = dict(block=8, data=IMAGENET_SCALE, img_size=224, num_classes=0)  # of 12 blocks
 
 
 def vit(device, limit: int | None) -> Activations:
     "Patch tokens of a ViT-S/14 after 8 of its 12 blocks on a thousand photos."
     weights, folder = in_data('vit', VIT[1], 'imagenet_1000')
-    return image_tokens(VIT[0], folder, weights, device=device, limit=limit, block=8, data=IMAGENET_SCALE,
-                        img_size=224, num_classes=0)
+    return image_tokens(VIT[0], folder, weights, device=device, limit=limit, **AFTER_8)
+
+
+def vit_photos(device, limit: int | None) -> Activations:
+    "The same on 6 000 photos."
+    return of_both('vit_photos', VIT, device, limit, **AFTER_8)
 
 # %% ../nbs/A13_sources.ipynb #c3fe3726
 HEADING = re.compile(r'^ = [^=].*[^=] = $')  # of an article; sections have more of them
@@ -194,8 +206,9 @@ def own_texts(model: str, file: str, place: str | None, device, limit: int | Non
     return text_tokens(model, read_texts(file), place, device=device, limit=limit)
 
 
-NAMED = dict(imagenet=imagenet, photos=photos, vit=vit, minilm=minilm)
-FORMS = 'digits, minilm, vit, photos, imagenet, images:MODEL:FOLDER[:CHECKPOINT] or text:MODEL:FILE[:PLACE]' 
+NAMED = dict(imagenet=imagenet, photos=photos, vit=vit, vit_photos=vit_photos, minilm=minilm)
+FORMS = ('digits, minilm, vit, photos, vit_photos, imagenet, images:MODEL:FOLDER[:CHECKPOINT] '
+         'or text:MODEL:FILE[:PLACE]') 
 
 # %% ../nbs/A13_sources.ipynb #b389cdcf
 def load_source(source: str = 'digits', device='auto', limit: int | None = None) -> Activations:
@@ -203,7 +216,7 @@ def load_source(source: str = 'digits', device='auto', limit: int | None = None)
 
     Parameters
     ----------
-    source : 'digits', 'minilm', 'vit', 'photos', 'imagenet', 'images:MODEL:FOLDER[:CHECKPOINT]' or
+    source : 'digits', 'minilm', 'vit', 'photos', 'vit_photos', 'imagenet', 'images:MODEL:FOLDER[:CHECKPOINT]' or
         'text:MODEL:FILE[:PLACE]'; models are folders or names on the Hub, a place is one of `language.hook_points`
     device : what to compute on, where they are not in the cache
     limit : at most so many images or contexts, evenly spread
@@ -241,7 +254,8 @@ def load_source(source: str = 'digits', device='auto', limit: int | None = None)
 # %% ../nbs/A13_sources.ipynb #69dd9164
 NEEDED = dict(
     imagenet=(MOBILENET[1], 'imagenet_1000'), photos=(MOBILENET[1], 'imagenet_1000', 'tiny_imagenet_5000'),
-    vit=(VIT[1], 'imagenet_1000'), minilm=('minilm_l6', 'wikitext2'),
+    vit=(VIT[1], 'imagenet_1000'), vit_photos=(VIT[1], 'imagenet_1000', 'tiny_imagenet_5000'),
+    minilm=('minilm_l6', 'wikitext2'),
 )
 
 

@@ -528,7 +528,7 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser('archsae_figures', description=what)
     add = p.add_argument
     add('--scale', default='smoke', help=f"{', '.join(SCALES)} (default smoke)")
-    known = 'digits, minilm, vit, photos, imagenet, images:MODEL:FOLDER[:CHECKPOINT] or text'
+    known = 'digits, minilm, vit, photos, vit_photos, imagenet, images:MODEL:FOLDER[:CHECKPOINT] or text'
     add('--source', help=f"{known}; each chapter's own where not given")
     add('--device', help='auto, cpu, cuda, cuda:N or mps')
     add('--seed', type=int, help='the first seed')

@@ -515,7 +515,7 @@ def _best_of(figures: dict, claim: dict, source: str) -> dict | None:
     return min(candidates, key=lambda f: (VERDICTS.index(word_of(f['verdict'])), -margin(decisive(f))))
 
 # %% ../../nbs/33_ledger.ipynb #7e14e798
-SOURCES = ('digits', 'minilm', 'vit', 'photos', 'imagenet', 'text')
+SOURCES = ('digits', 'minilm', 'vit', 'photos', 'vit_photos', 'imagenet', 'text')
 
 
 def _told(comparison: dict) -> dict:

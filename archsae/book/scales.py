@@ -78,7 +78,8 @@ def _resolved(value, d: int | None):
 def source_kinds(source: str) -> tuple:
     "Whose sizes a source has: its own; where a table has none, those of a source like it."
     kind = source.split(':')[0]
-    like = {'images': ('imagenet',), 'photos': ('imagenet',), 'vit': ('imagenet',), 'minilm': ('vit', 'imagenet')}
+    like = {'images': ('imagenet',), 'photos': ('imagenet',), 'vit': ('imagenet',), 'minilm': ('vit', 'imagenet'),
+            'vit_photos': ('vit', 'imagenet')}
     return kind, *like.get(kind, ())
 
 
@@ -146,7 +147,7 @@ def use_style():
     })
 
 # %% ../../nbs/01_scales.ipynb #ee2a5279
-OWN_SOURCES = ('digits', 'minilm', 'vit', 'photos', 'imagenet', 'text')
+OWN_SOURCES = ('digits', 'minilm', 'vit', 'photos', 'vit_photos', 'imagenet', 'text')
 
 
 def begin(chapter: str, scale: str, source: str = 'digits', device: str = 'auto', seed: int = 0,
