@@ -205,10 +205,10 @@ class Moments(NamedTuple):
         var = (1 - share) * self.var + share * other.var + share * (1 - share) * away.square()
         return Moments(rows, self.mean + share * away, var)
 
-    def after(self, x: Float[Tensor, 'n d'], block: int = 2**12) -> 'Moments':
-        "Those with some more rows."
+    def after(self, x: Float[Tensor, 'n d'], block: int | None = None) -> 'Moments':
+        "Those with some more rows; a block of them is held in float64, four megabytes where no number is given."
         found = self
-        for some in x.split(block):
+        for some in x.split(block or max(2**19 // x.shape[1], 1)):
             some = some.double()
             mean = some.mean(0)
             found = found.merged(Moments(len(some), mean, (some - mean).square().mean(0)))
@@ -729,6 +729,9 @@ class ActivationStore:
                      for shard in self.manifest['shards']]
             if LIBC:
                 self._maps[kind] = one_map(files, may_write, in_order).view(self.dtype).view(self.shape)
+                if kind == (False, False) and hasattr(mmap, 'MADV_RANDOM'):  # what will be wanted is said beforehand
+                    A = self._maps[kind]
+                    LIBC.madvise(A.data_ptr(), A.nbytes, mmap.MADV_RANDOM)
             else:
                 self._maps[kind] = one_copy(files, self.manifest['places'][self.place], self.raw_key)
         return self._maps[kind]

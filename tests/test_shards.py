@@ -1,4 +1,5 @@
 "Stores of shards between processes: writers that are killed, readers that share an epoch, loaders that are resumed."
+import contextlib
 import itertools
 import json
 import os
@@ -7,9 +8,11 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 import pytest
 import torch
 from torch.utils.data import DataLoader
+from archsae import shards
 from archsae.cli import main
 from archsae.shards import MANIFEST, ActivationStore, check_store
 from archsae.sources import absent, in_data
@@ -264,3 +267,22 @@ def test_a_store_that_one_process_began_is_not_for_two(tmp_path):
         stores.write_store(tmp_path, work._replace(batches=some), dtype, every=0)
     with pytest.raises(ValueError, match='processes: expected 1, as many as began'):
         check_parts(tmp_path, 2)
+
+
+def test_a_training_on_a_store_ten_times_what_it_may_hold(tmp_path):
+    "Under a hard limit, with the program of the chapter; all rows in memory are killed there."
+    root = Path(__file__).resolve().parent.parent
+    cells = json.loads((root/'nbs'/'A19_shards.ipynb').read_text(encoding='utf-8'))['cells']
+    chapter = dict(contextlib=contextlib, os=os, subprocess=subprocess, sys=sys, Path=Path, shards=shards)
+    exec(''.join(next(c['source'] for c in cells if c['id'] == 'c1900061')), chapter)
+    room, d = 2**25, 256
+    rows = torch.rand(8192, 16) @ torch.randn(16, d)
+    with ActivationStore.writer(tmp_path, shard_bytes=2**26) as writer:
+        while writer.rows + writer.filled < 10 * room / d / 4:
+            writer.add(rows.roll(writer.filled % 8192 + 1, 0))
+    found = chapter['limited'](tmp_path, room) if hasattr(os, 'posix_fadvise') else None
+    if found is None:
+        pytest.skip('no control group with a limit on memory can be made here')
+    assert found['store_mb'] >= 10 * found['room_mb'] and found['most_mb'] <= found['limit_mb']
+    assert found['steps'] == len(ActivationStore(tmp_path)) // 512 and found['r2'] > .5
+    assert found['loaded'] == -signal.SIGKILL
