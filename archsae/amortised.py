@@ -24,6 +24,8 @@ class Products(NamedTuple):
 
     D: Float[Tensor, 'k d']
     """The atoms, of any norm."""
+    size: Float[Tensor, ' k']
+    """Their norms."""
     U: Float[Tensor, 'k d']
     """Those of norm one, in the precision of the look."""
     G: Float[Tensor, 'k k']
@@ -35,12 +37,13 @@ class Products(NamedTuple):
 
 def products_of(D: Float[Tensor, 'k d'], rough: bool) -> Products:
     "What is computed once for a dictionary."
-    U = D / nonzero(D.norm(dim=1, keepdim=True))
+    size = nonzero(D.norm(dim=1))
+    U = D / size[:, None]
     G = U @ U.T
     look = torch.bfloat16 if rough else D.dtype
     rows = F.pad(G.to(look), (0, -len(D) % LEVELS))
     rows.diagonal().fill_(torch.inf)
-    return Products(D, U.to(look), G, rows)
+    return Products(D, size, U.to(look), G, rows)
 
 # %% ../nbs/38_amortised.ipynb #38a0000e
 def place_of_largest(c: Float[Tensor, 'n q']) -> Int[Tensor, 'n 1']:
@@ -74,28 +77,35 @@ def refit_after(k: int, refits: int) -> set:
     return {k * (i + 1) // (refits + 1) for i in range(refits)} - {0, k}
 
 
+def refit_so_far(G, first, places: list, promises: list) -> tuple[Float[Tensor, 'n s'], Int[Tensor, 'n s']]:
+    "Codes and places of the atoms taken so far, from the products with all; what promised nothing counts as none."
+    index = torch.cat(places, 1)
+    live = ~(torch.cat(promises, 1) <= 0)
+    return refit(G, index, first.gather(1, index).to(G.dtype), live), index
+
+
 def chosen(x: Float[Tensor, 'n d'], known: Products, k: int, after: set,
            blocked: Bool[Tensor, ' k'] | None) -> tuple[Float[Tensor, 'n s'], Int[Tensor, 'n s']]:
     "Codes and places of `k` atoms, for tokens that fit into memory together."
-    D, U, G, rows = known
+    U, G, rows = known.U, known.G, known.rows
     first = F.pad(x.to(U.dtype) @ U.T, (0, rows.shape[1] - len(U)), value=-torch.inf)
     if blocked is not None:
         first[:, :len(U)].masked_fill_(blocked, -torch.inf)
     left, row = first.clone(), torch.empty_like(first)
-    index = torch.zeros(len(x), k, dtype=torch.long, device=x.device)
-    b, live = x.new_zeros(len(x), k), torch.zeros(len(x), k, dtype=torch.bool, device=x.device)
-    for t in range(k):
+    places, promises = [], []
+    for t in range(1, k + 1):
         j = place_of_largest(left).clamp_(max=len(U) - 1)
         promise = left.gather(1, j)
-        index[:, t], b[:, t], live[:, t] = j[:, 0], first.gather(1, j)[:, 0], ~(promise <= 0)[:, 0]
-        if t + 1 in after:
-            part = slice(0, t + 1)
-            z = refit(G, index[:, part], b[:, part], live[:, part]).clamp_min(TINY).to(rows.dtype)
-            torch.sub(first, F.embedding_bag(index[:, part], rows, per_sample_weights=z, mode='sum'), out=left)
-        elif t + 1 < k:
+        places.append(j)
+        promises.append(promise)
+        if t in after:
+            z, index = refit_so_far(G, first, places, promises)
+            z = z.clamp_min(TINY).to(rows.dtype)
+            torch.sub(first, F.embedding_bag(index, rows, per_sample_weights=z, mode='sum'), out=left)
+        elif t < k:
             torch.index_select(rows, 0, j[:, 0], out=row)
-            left.addcmul_(row, promise.clamp_min_(TINY), value=-1)  # left - code * row
-    return refit(G, index, b, live), index
+            left.addcmul_(row, promise.clamp_min(TINY), value=-1)  # left - code * row
+    return refit_so_far(G, first, places, promises)
 
 # %% ../nbs/38_amortised.ipynb #38a00016
 ON_CPU = 2**18  # products of tokens with atoms that are looked at together
@@ -109,8 +119,7 @@ def quick_pursuit(x: Float[Tensor, 'n d'], known: Products, k: int, refits: int,
     rows = max((ON_CPU if x.device.type == 'cpu' else ELSEWHERE) // len(known.G), 16)
     parts = [chosen(some, known, k, after, blocked) for some in x.split(rows)]
     values, index = (torch.cat(t) for t in zip(*parts))
-    size = nonzero(known.D.norm(dim=1))
-    return SparseCodes(values / size[index], index, len(size))
+    return SparseCodes(values / known.size[index], index, len(known.size))
 
 # %% ../nbs/38_amortised.ipynb #38a0001d
 class AmortisedSAE(PursuitSAE):
