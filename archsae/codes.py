@@ -20,7 +20,7 @@ from archsae.core import Bool, Float, Int, as_real, check_choice, check_positive
 from archsae.kernels import (Transposed, gathered_dots, select_topk, sparse_decode, transposed_pattern,
                              transposed_product, triton_available)
 from archsae.sparsity import as_threshold, is_above
-from archsae.supports import dots_at
+from archsae.supports import dots_at, sum_rows_of
 
 # %% ../nbs/07_codes.ipynb #d884b502
 def sort_by_atom(index: Int[Tensor, '...'], starts: Int[Tensor, ' bounds'], width: int) -> Transposed:
@@ -217,24 +217,6 @@ def dense_columns(codes, G):
 DENSE = Products(dense_decode, dense_dots, dense_columns)
 
 # %% ../nbs/07_codes.ipynb #cb46024e
-NEAR = 400_000  # numbers that stay near the processor while rows of them are fetched again and again: 1.6 MB
-
-
-def columns_at_once(rows: int, width: int, fetched: int) -> int:
-    "How many columns of a matrix to take at a time, so that what is fetched more than 32 times lies near; or all."
-    fits = NEAR // rows // 16 * 16
-    pays = fetched >= 32 * rows and rows * width > 2 * NEAR and fits >= 64
-    return fits if pays else width
-
-
-def sum_rows_of(D, index, weights, offsets):
-    "Weighted sums of rows of `D`: those of one output are named next to each other."
-    width = columns_at_once(*D.shape, index.numel())
-    bags = [F.embedding_bag(index, D[:, i:i + width].contiguous(), offsets, mode='sum', per_sample_weights=weights)
-            for i in range(0, D.shape[1], width)]
-    return bags[0] if len(bags) == 1 else torch.cat(bags, 1)
-
-
 def bag_decode(codes, D):
     if not codes.values.numel():
         return D.new_zeros(len(codes), D.shape[1])

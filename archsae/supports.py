@@ -87,9 +87,27 @@ def first_weights(k: int, C: Float[Tensor, 'p d'], init: str | Tensor = 'identit
     return identity_rows(k, C, m)
 
 # %% ../nbs/03_supports.ipynb #fed5ca7b
+NEAR = 400_000  # numbers that stay near the processor while rows of them are fetched again and again: 1.6 MB
+
+
+def columns_at_once(rows: int, width: int, fetched: int) -> int:
+    "How many columns of a matrix to take at a time, so that what is fetched more than 32 times lies near; or all."
+    fits = NEAR // rows // 16 * 16
+    pays = fetched >= 32 * rows and rows * width > 2 * NEAR and fits >= 64
+    return fits if pays else width
+
+
+def sum_rows_of(D, index, weights, offsets=None):
+    "Weighted sums of rows of `D`: those of one output are named next to each other."
+    width = columns_at_once(*D.shape, index.numel()) if D.device.type == 'cpu' else D.shape[1]
+    bags = [F.embedding_bag(index, D[:, i:i + width].contiguous(), offsets, mode='sum', per_sample_weights=weights)
+            for i in range(0, D.shape[1], width)]
+    return bags[0] if len(bags) == 1 else torch.cat(bags, 1)
+
+
 def mix_points(W: Float[Tensor, 'k m'], support: Int[Tensor, 'k m'], C: Float[Tensor, 'p d']) -> Float[Tensor, 'k d']:
     "`W C` for rows of `W` that name their points."
-    return F.embedding_bag(support, C, mode='sum', per_sample_weights=W.to(C.dtype))
+    return sum_rows_of(C, support, W.to(C.dtype))
 
 
 def full_rows(W: Float[Tensor, 'k m'], support: Int[Tensor, 'k m'], p: int) -> Float[Tensor, 'k p']:
