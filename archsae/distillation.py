@@ -126,9 +126,11 @@ def kmeans_pass(A: Float[Tensor, 'n d'], C: Float[Tensor, 'p d'], block: int | N
     sizes = torch.zeros(p, dtype=torch.long, device=C.device)
     squared = torch.empty(len(A), dtype=C.dtype, device=C.device)
     block = block or block_rows(p, C.device)
-    for a, r in zip(A.split(block), squared.split(block)):
+    some = max(block, p)  # rows to add up: fewer would write more sums than they read rows
+    for a, r in zip(A.split(some), squared.split(some)):
         x = a.to(C) - shift
-        least, j = (half - rounded_product(x, Y, dtype)).min(1)
+        found = [(half - rounded_product(rows, Y, dtype)).min(1) for rows in x.split(block)]
+        least, j = (torch.cat(t) for t in zip(*found))
         count = j.bincount(minlength=p)
         sizes += count
         # sums of rows by cluster; quicker than index_add_
