@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from archsae.codes import SparseCodes, decode
 from archsae.core import Bool, Float, Int, check_positive, check_whole, nonzero
-from archsae.pursuit import ELSEWHERE, PursuitSAE, as_pair, half_is_quick, nonnegative_codes
+from archsae.pursuit import ELSEWHERE, PursuitSAE, as_pair, half_is_quick, loops_for, nonnegative_codes
 
 # %% ../nbs/38_amortised.ipynb #38a0000c
 LEVELS = 16  # of a pile of atoms, of which the largest product is found first
@@ -108,18 +108,33 @@ def chosen(x: Float[Tensor, 'n d'], known: Products, k: int, after: set,
     return refit_so_far(G, first, places, promises)
 
 # %% ../nbs/38_amortised.ipynb #38a00016
-ON_CPU = 2**18  # products of tokens with atoms that are looked at together
+LOOPS = 2**18  # comparisons of tokens with atoms that are worth loading machine code for
+ON_CPU = 2**18  # products of tokens with atoms that torch looks at together
+
+
+def chosen_in_loops(x: Float[Tensor, 'n d'], known: Products, k: int, after: set,
+                    blocked: Bool[Tensor, ' k'] | None) -> tuple[Float[Tensor, 'n s'], Int[Tensor, 'n s']]:
+    "What `chosen` finds, token by token in compiled loops."
+    from archsae.compiled import pursuit_by_products
+
+    first = (x.to(known.U.dtype) @ known.U.T).to(known.G.dtype)
+    if blocked is not None:
+        first.masked_fill_(blocked, -torch.inf)
+    return pursuit_by_products(first, known.G, [t == k or t in after for t in range(1, k + 1)], steps=10)
 
 
 @torch.no_grad()
 def quick_pursuit(x: Float[Tensor, 'n d'], known: Products, k: int, refits: int,
-                  blocked: Bool[Tensor, ' k'] | None = None) -> SparseCodes:
-    "Codes >= 0 of `k` atoms, refit `refits` times on the way and once at the end."
-    after = refit_after(k, refits)
-    rows = max((ON_CPU if x.device.type == 'cpu' else ELSEWHERE) // len(known.G), 16)
-    parts = [chosen(some, known, k, after, blocked) for some in x.split(rows)]
+                  blocked: Bool[Tensor, ' k'] | None = None, loops: bool | None = None) -> SparseCodes:
+    "Codes >= 0 of `k` atoms, refit `refits` times on the way and once at the end; in compiled `loops` where they pay."
+    atoms = len(known.G)
+    if loops is None:
+        loops = len(x) * atoms * k >= LOOPS and loops_for(x.device)
+    find_codes, numbers = (chosen_in_loops, ON_CPU * 32) if loops else (chosen, ON_CPU)
+    rows = max((numbers if x.device.type == 'cpu' else ELSEWHERE) // atoms, 16)
+    parts = [find_codes(some, known, k, refit_after(k, refits), blocked) for some in x.split(rows)]
     values, index = (torch.cat(t) for t in zip(*parts))
-    return SparseCodes(values / known.size[index], index, len(known.size))
+    return SparseCodes(values / known.size[index], index, atoms)
 
 # %% ../nbs/38_amortised.ipynb #38a0001d
 class AmortisedSAE(PursuitSAE):

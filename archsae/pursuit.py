@@ -51,7 +51,7 @@ def half_is_quick(device: torch.device) -> bool:
 
 def rows_at_once(numbers: int, device: torch.device) -> int:
     "How many tokens make a block, where each needs so many numbers."
-    return max((ON_CPU if device.type == 'cpu' else ELSEWHERE) // numbers, 1)
+    return max((ON_CPU if device.type == 'cpu' else ELSEWHERE) // max(numbers, 1), 1)
 
 # %% ../nbs/09_pursuit.ipynb #3a6d509a
 class Finder:
@@ -120,6 +120,33 @@ class Finder:
         pair = place // GROUP
         return token[pair], group[pair] % top.shape[1] * GROUP + place % GROUP, sure
 
+# %% ../nbs/09_pursuit.ipynb #6e335504
+LOOPS = 2**22  # comparisons of tokens with atoms that are worth loading machine code for
+
+
+def loops_for(device: torch.device) -> bool:
+    "Whether there are compiled loops for a device."
+    if device.type != 'cpu':
+        return False
+    from archsae import compiled
+    return compiled.njit is not None
+
+
+def loops_pay(x: Float[Tensor, 'n d'], U: Float[Tensor, 'k d'], k: int) -> bool:
+    "Whether the products of all atoms and compiled loops are quicker than looks."
+    fit = len(U) <= len(x) and len(U)**2 <= MOST_PRODUCTS and len(x) * len(U) * k >= LOOPS
+    return fit and loops_for(x.device)
+
+
+def by_products(x: Float[Tensor, 'n d'], U: Float[Tensor, 'k d'], after: list, positive: bool, steps: int = 50,
+                again: bool = False) -> list[Tensor]:
+    "The codes and the places of steps with one look, refit where `after` says so, as `pursuit_by_products` has it."
+    from archsae.compiled import pursuit_by_products
+
+    G, blocks = U @ U.T, x.split(rows_at_once(len(U), x.device))
+    parts = [pursuit_by_products(some @ U.T, G, after, positive, steps, again) for some in blocks]
+    return [torch.cat(t) for t in zip(*parts)]
+
 # %% ../nbs/09_pursuit.ipynb #9406d8bd
 def matching_pursuit(x: Float[Tensor, 'n d'], D: Float[Tensor, 'k d'], k: int, *, positive: bool = True,
                      blocked: Bool[Tensor, ' k'] | None = None) -> tuple[SparseCodes, Float[Tensor, 'n d']]:
@@ -148,10 +175,11 @@ def matching_pursuit(x: Float[Tensor, 'n d'], D: Float[Tensor, 'k d'], k: int, *
     none = torch.zeros(len(x), 0, dtype=torch.long, device=x.device)
     if not len(free):
         return SparseCodes(x.new_zeros(len(x), k), F.pad(none, (0, k)), len(D)), x
+    taken = by_products(x.detach(), U, [False] * k, positive, again=True)[1] if loops_pay(x, U, k) else None
     find = Finder(U, positive, min(rows_at_once(len(U), D.device), len(x)))
     residual, values, index = x, [], []
-    for _ in range(k):
-        j = free[find(residual.detach(), none)]
+    for t in range(k):
+        j = free[find(residual.detach(), none) if taken is None else taken[:, t]]
         atom = D[j]
         code = (residual * atom).sum(1) / nonzero(atom.square().sum(1))
         if positive:
@@ -227,6 +255,17 @@ def chosen_and_refit(x: Float[Tensor, 'n d'], find: Finder, products: Float[Tens
         found = codes.to(x.dtype)
     return found, index
 
+
+def by_looks(x: Float[Tensor, 'n d'], U: Float[Tensor, 'k d'], k: int, positive: bool,
+             steps: int) -> list[Tensor]:
+    "The codes and the places of `k` steps, each with a look at all atoms."
+    products = U @ U.T if 2 * len(U) <= len(x) and len(U)**2 <= MOST_PRODUCTS else None
+    rows = rows_at_once(len(U) + 4 * k**2, x.device)
+    blocks = x.tensor_split(-(-len(x) // rows))  # all about as large
+    find = Finder(U, positive, len(blocks[0]))
+    parts = [chosen_and_refit(some, find, products, k, steps) for some in blocks]
+    return [torch.cat(t) for t in zip(*parts)]
+
 # %% ../nbs/09_pursuit.ipynb #ee7c3923
 @torch.no_grad()
 def orthogonal_pursuit(x: Float[Tensor, 'n d'], D: Float[Tensor, 'k d'], k: int, *, positive: bool = True,
@@ -256,13 +295,11 @@ def orthogonal_pursuit(x: Float[Tensor, 'n d'], D: Float[Tensor, 'k d'], k: int,
     free, size, U = usable_atoms(D, blocked)
     k = check_positive('k', k, most=len(D))
     steps = check_positive('steps', steps)
-    products = U @ U.T if 2 * len(U) <= len(x) and len(U)**2 <= MOST_PRODUCTS else None
-    rows = rows_at_once(len(D) + 4 * k**2, x.device)
-    blocks = x.tensor_split(-(-len(x) // rows))  # all about as large
-    find = Finder(U, positive, len(blocks[0]))
     done = min(k, len(U))
-    parts = [chosen_and_refit(some, find, products, done, steps) for some in blocks]
-    values, index = (torch.cat(t) for t in zip(*parts))
+    if loops_pay(x, U, done):
+        values, index = by_products(x, U, [True] * done, positive, steps)
+    else:
+        values, index = by_looks(x, U, done, positive, steps)
     codes = SparseCodes(F.pad(values / size[index], (0, k - done)), F.pad(free[index], (0, k - done)), len(D))
     return codes, x - decode(codes, D)
 
