@@ -10,9 +10,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from archsae.codes import SparseCodes, decode
+from archsae.codes import SparseCodes, decode, loops_for
 from archsae.core import Bool, Float, Int, check_positive, check_whole, nonzero
-from archsae.pursuit import ELSEWHERE, PursuitSAE, as_pair, half_is_quick, loops_for, nonnegative_codes
+from archsae.pursuit import ELSEWHERE, PursuitSAE, as_pair, half_is_quick, nonnegative_codes
 
 # %% ../nbs/38_amortised.ipynb #38a0000c
 LEVELS = 16  # of a pile of atoms, of which the largest product is found first

@@ -312,11 +312,25 @@ def group_size(k: int, m: int) -> int:
     return next((s for s in range(best, 1, -1) if k % s == 0), 1)
 
 
+LOOPS = 2**18  # numbers that are worth loading machine code for
+
+
+def loops_for(device: torch.device) -> bool:
+    "Whether there are compiled loops for a device, where they may be called."
+    if torch.device(device).type != 'cpu' or torch.compiler.is_compiling():
+        return False
+    from archsae import compiled
+    return compiled.njit is not None
+
+
 def top_m(H: Float[Tensor, 'n k'], m: int) -> tuple[Float[Tensor, 'n m'], Int[Tensor, 'n m']]:
     "`H.topk(m)`, by way of the largest number of each group: values and places, in no order."
     if H.is_cuda and triton_available(H.device):
         return select_topk(H, m)
     n, k = H.shape
+    if H.dtype in (torch.float32, torch.float64) and n * k >= LOOPS and loops_for(H.device):
+        from archsae.compiled import largest
+        return largest(H.detach(), m)
     s = group_size(k, m)
     if s == 1 or H.device.type != 'cpu' or not H.is_contiguous():
         return H.topk(m, dim=1, sorted=False)

@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../nbs/A20_compiled.ipynb #a2000004
-from concurrent.futures import ThreadPoolExecutor
+from threading import Thread
 import numpy as np
 import torch
 from torch import Tensor
@@ -24,17 +24,17 @@ LOOSELY = {'reassoc', 'contract', 'arcp', 'nsz'}  # not nnan, not ninf
 
 
 def compiled(f):
-    "The function as machine code, made when it is first called and kept on disk; it lets other threads run."
+    "The function as machine code, made when it is first called; it lets other threads run. A module's is kept on disk."
     if njit is None:
         return f
     options = dict(fastmath=LOOSELY, error_model='numpy', nogil=True)
     try:
-        return njit(f, cache=True, **options)
+        return njit(f, cache=f.__module__ != '__main__', **options)
     except RuntimeError:  # nowhere to keep it
         return njit(f, **options)
 
 # %% ../nbs/A20_compiled.ipynb #a2000009
-WIDTH = 64  # numbers in a row of which the columns' largest are found first
+WIDTH, TOGETHER = 64, 4  # numbers in a row of which the columns' largest are found first, and rows that are read at once
 EVERY_BIT, NO_SIGN = -1, {4: 2**31 - 1, 8: 2**63 - 1}
 
 
@@ -43,10 +43,12 @@ def place_of_largest(bits, keep, columns):
     "Where the largest is, of floats given as whole numbers (rows, WIDTH); `keep` says which of their bits count."
     for p in range(len(columns)):
         columns[p] = bits[0, p] & keep
-    for r in range(1, len(bits)):
+    for r in range(0, len(bits), TOGETHER):
         for p in range(len(columns)):
-            new, old = bits[r, p] & keep, columns[p]
-            columns[p] = new if new > old else old
+            a, b, c, d = bits[r, p] & keep, bits[r + 1, p] & keep, bits[r + 2, p] & keep, bits[r + 3, p] & keep
+            a, c = a if a > b else b, c if c > d else d
+            a, old = a if a > c else c, columns[p]
+            columns[p] = a if a > old else old
     most = columns[0]
     for p in range(len(columns)):
         most = columns[p] if columns[p] > most else most
@@ -85,6 +87,16 @@ def take_all(left, rows, j, z, count):
 
 # %% ../nbs/A20_compiled.ipynb #a200000f
 ALIKE = 1e-6  # what is left of an atom of squared length 1 that counts as nothing
+
+
+@compiled
+def products_among(M, G, j, there, taken):
+    "Products of the first `taken` atoms j with each other, of which the first `there` have theirs; how many have."
+    for s in range(there, taken):
+        for t in range(s):
+            M[s, t] = M[t, s] = G[j[s], j[t]]
+        M[s, s] = 1.
+    return taken
 
 
 @compiled
@@ -141,14 +153,14 @@ def go_towards(best, z, members, count):
 
 @compiled
 def most_promising(M, b, z, members, count, taken, least):
-    "Of the first `taken` atoms that are no members, the one whose code would rise quickest; -1: none does."
+    "Of the first `taken` atoms whose code is zero, the one whose code would rise quickest; -1: none does."
     best = -1
     for t in range(taken):
+        if z[t] > 0:
+            continue
         promise = b[t]
         for i in range(count):
             promise -= M[t, members[i]] * z[members[i]]
-            if members[i] == t:
-                promise = -np.inf
         if promise > least:
             best, least = t, promise
     return best
@@ -185,7 +197,7 @@ def refit(M, b, z, members, count, known, taken, L, best, positive, steps):
 def pursue(first, G, after, positive, again, steps, keep, index, values):
     "Codes and atoms of each token, from its products with all atoms, written into `index` and `values`."
     k = len(after)
-    left = np.full(-(-first.shape[1] // WIDTH) * WIDTH, -np.inf if positive else 0., first.dtype)
+    left = np.full(-(-first.shape[1] // (TOGETHER * WIDTH)) * TOGETHER * WIDTH, -np.inf if positive else 0., first.dtype)
     bits, columns = left.view(keep.dtype).reshape(-1, WIDTH), np.empty(WIDTH, keep.dtype)
     M, L = np.empty((2, k, k))
     b, z, best = np.empty((3, k))
@@ -193,7 +205,7 @@ def pursue(first, G, after, positive, again, steps, keep, index, values):
     gone = -np.inf if positive else 0.
     for i in range(len(first)):
         left[:first.shape[1]] = first[i]
-        taken = count = known = 0
+        taken = count = known = there = 0
         while taken < k:
             j = place_of_largest(bits, keep[0], columns)
             now = left[j]
@@ -202,11 +214,9 @@ def pursue(first, G, after, positive, again, steps, keep, index, values):
                     values[i] = now
                 break
             index[i, taken], b[taken], z[taken], members[count] = j, first[i, j], now if again else 0., taken
-            for t in range(taken):
-                M[taken, t] = M[t, taken] = G[j, index[i, t]]
-            M[taken, taken] = 1.
             taken, count = taken + 1, count + 1
             if after[taken - 1]:
+                there = products_among(M, G, index[i], there, taken)
                 count = known = refit(M, b, z, members, count, known, taken, L, best, positive, steps)
                 left[:first.shape[1]] = first[i]
                 for m in range(count):
@@ -214,13 +224,27 @@ def pursue(first, G, after, positive, again, steps, keep, index, values):
                 take_all(left, G, atoms, codes, count if taken < k else 0)
             else:
                 take_one(left, G[j], now)
-            for t in range(0 if again else taken):
-                left[index[i, t]] = gone
+            if not again:
+                for t in range(taken - 1 if positive and not after[taken - 1] else 0, taken):
+                    left[index[i, t]] = gone
         if count > known and not again:
+            products_among(M, G, index[i], there, taken)
             refit(M, b, z, members, count, known, taken, L, best, positive, steps)
         values[i, :taken] = z[:taken]
 
 # %% ../nbs/A20_compiled.ipynb #a2000017
+def in_threads(f, *tensors):
+    "Calls `f` on parts of the rows of tensors, as arrays, as many at once as torch has threads."
+    parts = zip(*(t.contiguous().tensor_split(torch.get_num_threads()) for t in tensors))
+    first, *others = [[t.numpy() for t in part] for part in parts]
+    threads = [Thread(target=f, args=part) for part in others if len(part[0])]
+    for thread in threads:
+        thread.start()
+    f(*first)
+    for thread in threads:
+        thread.join()
+
+
 def pursuit_by_products(first: Float[Tensor, 'n k'], G: Float[Tensor, 'k k'], after: list, positive: bool = True,
                         steps: int = 50, again: bool = False) -> tuple[Float[Tensor, 'n s'], Int[Tensor, 'n s']]:
     """Codes and places of atoms that a pursuit takes.
@@ -238,15 +262,87 @@ def pursuit_by_products(first: Float[Tensor, 'n k'], G: Float[Tensor, 'k k'], af
     keep = np.array([EVERY_BIT if positive else NO_SIGN[first.element_size()]], whole)
     index = torch.zeros(len(first), len(after), dtype=torch.long)
     values = first.new_zeros(len(first), len(after))
-    parts = [[t.numpy() for t in both] for both in zip(*(
-        t.contiguous().tensor_split(torch.get_num_threads()) for t in (first, index, values)))]
     G, after = G.contiguous().numpy(), np.array(after)
+    in_threads(lambda *part: pursue(part[0], G, after, positive, again, steps, keep, *part[1:]), first, index, values)
+    return values, index
 
-    def part(first, index, values):
-        pursue(first, G, after, positive, again, steps, keep, index, values)
-    if len(parts) == 1:
-        part(*parts[0])
-    else:
-        with ThreadPoolExecutor(len(parts)) as threads:
-            list(threads.map(part, *zip(*parts)))
+# %% ../nbs/A20_compiled.ipynb #a2000023
+@compiled
+def in_order(bits, shift, turn, infinite, keys):
+    "Floats given as whole numbers, as whole numbers in their order; `turn` has all bits but the first."
+    for p in range(len(bits)):
+        v = bits[p]
+        key = v ^ ((v >> shift) & turn)
+        keys[p] = turn if v & turn > infinite else key
+
+
+@compiled
+def how_many(keys, level):
+    "How many reach a level."
+    s = 0
+    for p in range(len(keys)):
+        s += keys[p] >= level
+    return s
+
+
+@compiled
+def level_for(keys, m, most):
+    "A level that at least m of the keys reach and at most `most`; where there is none, the highest that m reach."
+    least = largest = keys[0]
+    for p in range(len(keys)):
+        least = keys[p] if keys[p] < least else least
+        largest = keys[p] if keys[p] > largest else largest
+    low, high = np.int64(least), np.int64(largest)
+    while low < high:
+        middle = (low | high) - ((low ^ high) >> 1)  # half of their sum, rounded up, even where there is no room for it
+        reach = how_many(keys, keys.dtype.type(middle))
+        if reach < m:
+            high = middle - 1
+        else:
+            low = middle
+        if m <= reach <= most:
+            break
+    return keys.dtype.type(low)
+
+# %% ../nbs/A20_compiled.ipynb #a2000025
+@compiled
+def take_largest(floats, bits, m, width, shift, turn, infinite, values, index):
+    "The m largest of each row and their places, in no order."
+    n, k = bits.shape
+    rows = -(-k // width)
+    keys = np.full(rows * width, -turn - 1, bits.dtype)
+    piled, columns = keys.reshape(rows, width), np.empty(width, bits.dtype)
+    found, place = np.empty(rows * width, bits.dtype), np.empty(rows * width, np.int64)
+    for i in range(n):
+        in_order(bits[i], shift, turn, infinite, keys[:k])
+        for p in range(width):
+            columns[p] = piled[0, p]
+        for r in range(1, rows):
+            for p in range(width):
+                new, old = piled[r, p], columns[p]
+                columns[p] = new if new > old else old
+        level, count = level_for(columns, m, m + m // 2), 0
+        for p in range(width):
+            for r in range(rows if columns[p] >= level else 0):
+                if piled[r, p] >= level:
+                    found[count], place[count] = piled[r, p], r * width + p
+                    count += 1
+        level, out = level_for(found[:count], m, m), 0
+        for above in (True, False):  # then those that just reach it, while there is room
+            for c in range(count):
+                if out < m and (found[c] > level if above else found[c] == level):
+                    index[i, out], values[i, out] = place[c], floats[i, place[c]]
+                    out += 1
+
+
+def largest(H: Float[Tensor, 'n k'], m: int) -> tuple[Float[Tensor, 'n m'], Int[Tensor, 'n m']]:
+    "`H.topk(m)` of floats on a processor, in no order."
+    values, index = H.new_empty(len(H), m), torch.empty(len(H), m, dtype=torch.long)
+    whole = {4: np.int32, 8: np.int64}[H.element_size()]
+    turn, infinite = whole(NO_SIGN[H.element_size()]), H.new_tensor(torch.inf).numpy().view(whole)[()]
+    width = WIDTH * -(-min(4 * m, H.shape[1]) // WIDTH)
+
+    def part(floats, values, index):
+        take_largest(floats, floats.view(whole), m, width, whole(8 * H.element_size() - 1), turn, infinite, values, index)
+    in_threads(part, H, values, index)
     return values, index

@@ -10,7 +10,7 @@ import copy
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from .codes import SparseCodes, decode
+from .codes import SparseCodes, decode, loops_for
 from archsae.core import (
     Bool, Float, Int, check_flag, check_mask, check_number, check_positive, check_rows, nonzero, shown,
 )
@@ -122,14 +122,6 @@ class Finder:
 
 # %% ../nbs/09_pursuit.ipynb #6e335504
 LOOPS = 2**22  # comparisons of tokens with atoms that are worth loading machine code for
-
-
-def loops_for(device: torch.device) -> bool:
-    "Whether there are compiled loops for a device."
-    if device.type != 'cpu':
-        return False
-    from archsae import compiled
-    return compiled.njit is not None
 
 
 def loops_pay(x: Float[Tensor, 'n d'], U: Float[Tensor, 'k d'], k: int) -> bool:
