@@ -323,17 +323,12 @@ def loops_for(device: torch.device) -> bool:
     return compiled.njit is not None
 
 
-def scans_in_loops(H: Float[Tensor, 'n k']) -> bool:
-    "Whether compiled loops are quicker, and there."
-    return H.dtype in (torch.float32, torch.float64) and H.numel() >= LOOPS and loops_for(H.device)
-
-
 def top_m(H: Float[Tensor, 'n k'], m: int) -> tuple[Float[Tensor, 'n m'], Int[Tensor, 'n m']]:
     "`H.topk(m)`, by way of the largest number of each group: values and places, in no order."
     if H.is_cuda and triton_available(H.device):
         return select_topk(H, m)
     n, k = H.shape
-    if scans_in_loops(H):
+    if H.dtype in (torch.float32, torch.float64) and n * k >= LOOPS and loops_for(H.device):
         from archsae.compiled import largest
         return largest(H.detach(), m)
     s = group_size(k, m)
@@ -371,12 +366,7 @@ def keep_from(X: Float[Tensor, 'n d'], W: Float[Tensor, 'k d'], b: Float[Tensor,
     "All pre-codes above `theta`, a number, a 0-d tensor or a (k,) tensor; from `theta` on where not `strict`."
     parts = []
     for _, H in pre_blocks(X, W, b, block):
-        least = as_threshold(theta, H)
-        if scans_in_loops(H) and least.dtype == H.dtype and least.ndim == 1:
-            from archsae.compiled import above
-            parts.append(above(H, least.detach().expand(len(W)), strict))
-            continue
-        mask = is_above(H, least, strict)
+        mask = is_above(H, as_threshold(theta, H), strict)
         parts.append((H[mask], mask.nonzero()[:, 1], mask.sum(1)))
     return join(parts, len(W), X)
 

@@ -34,8 +34,7 @@ def compiled(f):
         return njit(f, **options)
 
 # %% ../nbs/A20_compiled.ipynb #a2000009
-WIDTH = 64  # numbers in a row, of which the columns' largest are found first
-TOGETHER = 4  # rows that are read at once
+WIDTH, TOGETHER = 64, 4  # numbers in a row of which the columns' largest are found first, and rows that are read at once
 EVERY_BIT, NO_SIGN = -1, {4: 2**31 - 1, 8: 2**63 - 1}
 
 
@@ -198,8 +197,7 @@ def refit(M, b, z, members, count, known, taken, L, best, positive, steps):
 def pursue(first, G, after, positive, again, steps, keep, index, values):
     "Codes and atoms of each token, from its products with all atoms, written into `index` and `values`."
     k = len(after)
-    rows = -(-first.shape[1] // (TOGETHER * WIDTH)) * TOGETHER
-    left = np.full(rows * WIDTH, -np.inf if positive else 0., first.dtype)
+    left = np.full(-(-first.shape[1] // (TOGETHER * WIDTH)) * TOGETHER * WIDTH, -np.inf if positive else 0., first.dtype)
     bits, columns = left.view(keep.dtype).reshape(-1, WIDTH), np.empty(WIDTH, keep.dtype)
     M, L = np.empty((2, k, k))
     b, z, best = np.empty((3, k))
@@ -344,57 +342,7 @@ def largest(H: Float[Tensor, 'n k'], m: int) -> tuple[Float[Tensor, 'n m'], Int[
     turn, infinite = whole(NO_SIGN[H.element_size()]), H.new_tensor(torch.inf).numpy().view(whole)[()]
     width = WIDTH * -(-min(4 * m, H.shape[1]) // WIDTH)
 
-    shift = whole(8 * H.element_size() - 1)
-
     def part(floats, values, index):
-        take_largest(floats, floats.view(whole), m, width, shift, turn, infinite, values, index)
+        take_largest(floats, floats.view(whole), m, width, whole(8 * H.element_size() - 1), turn, infinite, values, index)
     in_threads(part, H, values, index)
     return values, index
-
-# %% ../nbs/A20_compiled.ipynb #a2000029
-@compiled
-def how_many_above(row, theta, first, last, strict):
-    "How many of a stretch of a row are above their thresholds."
-    s = 0
-    if strict:
-        for p in range(first, last):
-            s += row[p] > theta[p]
-    else:
-        for p in range(first, last):
-            s += row[p] >= theta[p]
-    return s
-
-
-@compiled
-def count_above(H, theta, strict, counts):
-    "How many of each row are above."
-    for i in range(len(H)):
-        counts[i] = how_many_above(H[i], theta, 0, H.shape[1], strict)
-
-
-@compiled
-def take_above(H, theta, strict, starts, values, index):
-    "Those that are above and their places, of each row from its start on."
-    k = H.shape[1]
-    for i in range(len(H)):
-        out = starts[i]
-        for first in range(0, k, WIDTH):
-            last = min(first + WIDTH, k)
-            if how_many_above(H[i], theta, first, last, strict):
-                for p in range(first, last):
-                    if H[i, p] > theta[p] or (not strict and H[i, p] == theta[p]):
-                        values[out], index[out] = H[i, p], p
-                        out += 1
-
-
-def above(H: Float[Tensor, 'n k'], theta: Float[Tensor, ' k'],
-          strict: bool) -> tuple[Float[Tensor, ' nnz'], Int[Tensor, ' nnz'], Int[Tensor, ' n']]:
-    "The numbers above their thresholds, row by row, their places, and how many each row has; on a processor."
-    theta, counts = theta.contiguous().numpy(), torch.empty(len(H), dtype=torch.long)
-    in_threads(lambda H, counts: count_above(H, theta, strict, counts), H, counts)
-    ends = counts.cumsum(0)
-    total = int(ends[-1]) if len(ends) else 0
-    values, index = H.new_empty(total), torch.empty(total, dtype=torch.long)
-    to = values.numpy(), index.numpy()
-    in_threads(lambda H, starts: take_above(H, theta, strict, starts, *to), H, ends - counts)
-    return values, index, counts
