@@ -312,7 +312,7 @@ def group_size(k: int, m: int) -> int:
     return next((s for s in range(best, 1, -1) if k % s == 0), 1)
 
 
-LOOPS = 2**18  # numbers that are worth loading machine code for
+LOOPS = 2**20  # numbers that are worth loading machine code for
 
 
 def loops_for(device: torch.device) -> bool:

@@ -34,7 +34,8 @@ def compiled(f):
         return njit(f, **options)
 
 # %% ../nbs/A20_compiled.ipynb #a2000009
-WIDTH, TOGETHER = 64, 4  # numbers in a row of which the columns' largest are found first, and rows that are read at once
+WIDTH = 64  # numbers in a row, of which the columns' largest are found first
+TOGETHER = 4  # rows that are read at once
 EVERY_BIT, NO_SIGN = -1, {4: 2**31 - 1, 8: 2**63 - 1}
 
 
@@ -197,7 +198,8 @@ def refit(M, b, z, members, count, known, taken, L, best, positive, steps):
 def pursue(first, G, after, positive, again, steps, keep, index, values):
     "Codes and atoms of each token, from its products with all atoms, written into `index` and `values`."
     k = len(after)
-    left = np.full(-(-first.shape[1] // (TOGETHER * WIDTH)) * TOGETHER * WIDTH, -np.inf if positive else 0., first.dtype)
+    rows = -(-first.shape[1] // (TOGETHER * WIDTH)) * TOGETHER
+    left = np.full(rows * WIDTH, -np.inf if positive else 0., first.dtype)
     bits, columns = left.view(keep.dtype).reshape(-1, WIDTH), np.empty(WIDTH, keep.dtype)
     M, L = np.empty((2, k, k))
     b, z, best = np.empty((3, k))
@@ -233,9 +235,13 @@ def pursue(first, G, after, positive, again, steps, keep, index, values):
         values[i, :taken] = z[:taken]
 
 # %% ../nbs/A20_compiled.ipynb #a2000017
-def in_threads(f, *tensors):
-    "Calls `f` on parts of the rows of tensors, as arrays, as many at once as torch has threads."
-    parts = zip(*(t.contiguous().tensor_split(torch.get_num_threads()) for t in tensors))
+WORTH = 2**20  # numbers to look at that are worth a thread
+
+
+def in_threads(f, work: int, *tensors):
+    "Calls `f` on parts of the rows of tensors, as arrays, in as many threads as torch has and the work is worth."
+    count = min(torch.get_num_threads(), max(work // WORTH, 1))
+    parts = zip(*(t.contiguous().tensor_split(count) for t in tensors))
     first, *others = [[t.numpy() for t in part] for part in parts]
     threads = [Thread(target=f, args=part) for part in others if len(part[0])]
     for thread in threads:
@@ -263,7 +269,9 @@ def pursuit_by_products(first: Float[Tensor, 'n k'], G: Float[Tensor, 'k k'], af
     index = torch.zeros(len(first), len(after), dtype=torch.long)
     values = first.new_zeros(len(first), len(after))
     G, after = G.contiguous().numpy(), np.array(after)
-    in_threads(lambda *part: pursue(part[0], G, after, positive, again, steps, keep, *part[1:]), first, index, values)
+    work = first.numel() * len(after)
+    in_threads(lambda *part: pursue(part[0], G, after, positive, again, steps, keep, *part[1:]),
+               work, first, index, values)
     return values, index
 
 # %% ../nbs/A20_compiled.ipynb #a2000023
@@ -342,7 +350,9 @@ def largest(H: Float[Tensor, 'n k'], m: int) -> tuple[Float[Tensor, 'n m'], Int[
     turn, infinite = whole(NO_SIGN[H.element_size()]), H.new_tensor(torch.inf).numpy().view(whole)[()]
     width = WIDTH * -(-min(4 * m, H.shape[1]) // WIDTH)
 
+    shift = whole(8 * H.element_size() - 1)
+
     def part(floats, values, index):
-        take_largest(floats, floats.view(whole), m, width, whole(8 * H.element_size() - 1), turn, infinite, values, index)
-    in_threads(part, H, values, index)
+        take_largest(floats, floats.view(whole), m, width, shift, turn, infinite, values, index)
+    in_threads(part, H.numel(), H, values, index)
     return values, index
