@@ -50,11 +50,14 @@ def test_with_loops_and_without_the_answers_are_the_same(monkeypatch):
 
 def test_the_loops_are_what_was_called(monkeypatch):
     called = []
-    for name in ('largest', 'pursuit_by_products'):
-        def noted(*args, name=name, f=getattr(compiled, name), **options):
+
+    def noting(name, f):
+        def noted(*args, **options):
             called.append(name)
             return f(*args, **options)
-        monkeypatch.setattr(compiled, name, noted)
+        return noted
+    for name in ('largest', 'pursuit_by_products'):
+        monkeypatch.setattr(compiled, name, noting(name, getattr(compiled, name)))
     answers()
     assert called.count('pursuit_by_products') >= 6 and called.count('largest') >= 1
 
